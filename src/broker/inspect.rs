@@ -109,6 +109,14 @@ pub trait Inspect: Send + Sync {
     /// more command per worker process.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
 
+    /// The states of some jobs, `None` for one that does not exist or is no job. One command per
+    /// job, all in one round trip.
+    fn states<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        ids: &'a [JobId],
+    ) -> Answer<'a, Vec<Option<JobState>>>;
+
     /// The jobs of this id in the first [`MAX_FIND_QUEUES`] queues by name that come after the one
     /// given, until they have [`MAX_PAGE_BYTES`](super::MAX_PAGE_BYTES) together. One command per
     /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is

@@ -41,9 +41,11 @@ pub struct JobRecord {
     pub id: JobId,
     /// The queue it is in.
     pub queue: QueueName,
-    /// Maximum retries after the first attempt.
+    /// Maximum retries after the first attempt: a job that always fails runs once more than that.
     pub max_retry: u32,
-    /// Retries counted so far.
+    /// Retries used so far. One is used when an attempt fails and the job is to be tried again, so
+    /// this is not how often the job ran: after its last retry has failed it ran once more, and
+    /// it ran again each time that somebody moved it from the archive to pending.
     pub retried: u32,
     /// The text of the last failure; empty if there was none.
     pub last_error: String,

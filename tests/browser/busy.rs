@@ -139,7 +139,7 @@ async fn jobs_are_selected_and_acted_upon_after_a_question() {
     }
     browser.shoot("select-jobs").await;
     browser.click("fieldset:nth-of-type(1) button[value='archive']").await;
-    browser.until("main form p", "Archive: 2 jobs.").await;
+    browser.until("main form p", "Archive 2 jobs. They do not run any more").await;
     assert_eq!(sizes().await["scheduled"], 20, "nothing has happened yet");
     browser.shoot("select-question").await;
     browser.click("main form:not(.find) button").await;
@@ -151,7 +151,7 @@ async fn jobs_are_selected_and_acted_upon_after_a_question() {
     browser.open_page(&format!("{pages}/jobs?q=state:scheduled+later-1")).await;
     browser.until_count("tbody tr", 11).await;
     browser.click("fieldset:nth-of-type(2) button[value='delete']").await;
-    browser.until("main form p", "Delete: 11 jobs.").await;
+    browser.until("main form p", "Delete 11 jobs. They are deleted permanently").await;
     browser.click("main form:not(.find) button").await;
     browser.until("[role=status]", "11 jobs deleted.").await;
     assert_eq!(sizes().await["scheduled"], 7);
@@ -233,7 +233,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         browser.unfold(&format!("{delete} summary"), &format!("{delete} button")).await;
         browser.until(&format!("{delete} p"), "All 200000 scheduled jobs.").await;
         browser.click(&format!("{delete} button")).await;
-        browser.until("h1", "Delete all: default").await;
+        browser.until("h1", "Delete jobs: default").await;
         browser.shoot(name).await;
         browser.until("[role=status]", "200000 jobs deleted.").await;
         browser.close().await;
@@ -260,7 +260,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
     let file = tempfile::NamedTempFile::with_suffix(".html").unwrap();
     std::fs::write(file.path(), text.replace("http-equiv=\"refresh\"", "")).unwrap();
     browser.open_page(&format!("file://{}", file.path().display())).await;
-    browser.until("h1", "Delete all: default").await;
+    browser.until("h1", "Delete jobs: default").await;
     browser.until(".steps > :last-child", "200000 / 200000 jobs deleted.").await;
     browser.shoot(name).await;
     let name = QueueName::new("default").unwrap();

@@ -62,7 +62,7 @@ async fn a_list_is_worked_by_keys_alone() {
     browser.click("[data-all] input").await;
     browser.until("[data-selected]:not(dialog)", "4 selected").await;
     browser.click("fieldset:nth-of-type(1) button[value='delete']").await;
-    browser.until("main form p", "Delete: 4 jobs.").await;
+    browser.until("main form p", "Delete 4 jobs. They are deleted permanently").await;
     browser.click("main form:not(.find) button").await;
     browser.until("[role=status]", "4 jobs deleted.").await;
     let name = QueueName::new("default").unwrap();

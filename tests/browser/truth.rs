@@ -259,3 +259,173 @@ async fn a_page_without_scripts_says_of_when_it_is() {
     assert!(said.starts_with("As of 20") && said.ends_with(" UTC"), "{said}");
     browser.close().await;
 }
+
+#[derive(Serialize, Deserialize)]
+struct Long;
+
+impl Job for Long {
+    const TYPE: &'static str = "report:long";
+}
+
+/// Runs until it is cancelled.
+async fn long(_job: Long) -> Result<(), JobError> {
+    std::future::pending().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_names_its_deed_and_the_way_out() {
+    let (pages, queue) = pages_of(JobQueue::fairing().memory().handle(long)).await;
+    let job = queue.enqueue(Long).await.unwrap();
+    let browser = Browser::open(PLAIN).await;
+    browser.open_page(&format!("{pages}/jobs/default/{}", job.id)).await;
+    browser.until(".facts", "active").await;
+    let question = "details:has(form[action$='/cancel'])";
+    let inner = format!("{question} button");
+    browser.unfold(&format!("{question} summary"), &inner).await;
+    assert_eq!(browser.see(&format!("{question} summary")).await, "Cancel job…");
+    let said = browser.see(&format!("{question} > div")).await;
+    assert!(
+        said.starts_with("Asks the worker to stop this attempt, and archives the job."),
+        "{said}"
+    );
+    assert_eq!(browser.see(&inner).await, "Cancel job");
+    browser.shoot("truth-question").await;
+    browser.click(&format!("{question} [data-dismiss]")).await;
+    browser.until_count("details.sure[open]", 0).await;
+    browser.until(".facts", "active").await;
+    assert_eq!(queue.job("default", &job.id).await.unwrap().unwrap().state, JobState::Active);
+
+    browser.unfold(&format!("{question} summary"), &inner).await;
+    browser.click(&inner).await;
+    browser.until("[role=status]", "Cancellation requested.").await;
+    // The page follows what becomes of it.
+    browser.until(".facts", "archived").await;
+    browser.close().await;
+}
+
+#[rstest]
+#[case::light("truth-followed", PLAIN)]
+#[case::without_scripts("truth-followed-plain", Settings { scripts: false, ..PLAIN })]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_were_run_are_followed_to_their_ends(
+    #[case] name: &str,
+    #[case] settings: Settings,
+) {
+    let (pages, queue) = operated().await;
+    let (name_of_queue, browser) =
+        (QueueName::new("default").unwrap(), Browser::open(settings).await);
+    queue.inspector().pause(&name_of_queue).await.unwrap();
+    let at = format!("{pages}/jobs?q=state:archived");
+    if settings.scripts {
+        browser.open_page(&at).await;
+        browser.hold_still().await;
+        browser.until_count("tbody tr", 4).await;
+        browser.click("fieldset:nth-of-type(2) button[value='run']").await;
+        browser.until("main form p", "Run 4 jobs. They are moved to pending").await;
+        browser.click("main form:not(.find) button").await;
+        browser.until("[role=status]", "4 jobs moved to pending.").await;
+    } else {
+        // What a click does: a driver's clicks hang without scripts.
+        let answer = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let answer = answer.build().unwrap().post(format!("{pages}/jobs/act"));
+        let answer = answer
+            .header("Origin", pages.split("/api").next().unwrap())
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body("q=state:archived&all=run&sure=4");
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 303);
+        let to = answer.headers()["location"].to_str().unwrap().to_owned();
+        browser.open_page(&format!("{}{to}", pages.split("/api").next().unwrap())).await;
+    }
+    browser.until(".followed", "0 of 4 have ended.").await;
+    // They have not succeeded, and nothing says so.
+    browser.until_count(".notice.good", 0).await;
+    queue.inspector().resume(&name_of_queue).await.unwrap();
+    if settings.scripts {
+        browser.click("[data-freshness] button").await;
+    } else {
+        support::until(async || {
+            browser.client.refresh().await.unwrap();
+            browser.see(".followed").await.contains("4 of 4").then_some(())
+        })
+        .await;
+    }
+    browser.until(".followed", "4 of 4 have ended.").await;
+    browser.until(".followed li", "4 archived Failed for good").await;
+    browser.until_count(".followed li a", 4).await;
+    browser.shoot(name).await;
+    browser.close().await;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Nested {
+    user: u64,
+    note: String,
+    tags: Vec<Vec<u64>>,
+}
+
+impl Job for Nested {
+    const TYPE: &'static str = "report:nested";
+
+    fn schema() -> Option<Value> {
+        Some(json!({
+            "type": "object",
+            "required": ["user", "note", "tags"],
+            "properties": {
+                "user": { "type": "integer" },
+                "note": { "type": "string", "minLength": 2 },
+                "tags": { "type": "array" }
+            }
+        }))
+    }
+}
+
+async fn nested(_job: Nested) -> Result<(), JobError> {
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_run_again_with_changes_and_its_payload_is_a_tree() {
+    let fairing = JobQueue::fairing().memory().set("jobqueue.worker", false);
+    let (pages, queue) = pages_of(fairing.handle(nested)).await;
+    let job = Nested { user: u64::MAX, note: "a".into(), tags: vec![vec![1, 2], vec![]] };
+    let job = queue.enqueue(job).max_retry(7).await.unwrap();
+    let browser = Browser::open(PLAIN).await;
+    let page = format!("{pages}/jobs/default/{}", job.id);
+    browser.open_page(&page).await;
+    browser.until_live().await;
+    let tree = browser.see(".tree").await;
+    assert!(tree.contains("user: 18446744073709551615"), "{tree}");
+    assert!(tree.contains("tags: [2]") && tree.contains("0: [2]"), "{tree}");
+    // What was closed stays closed when the page is fetched again.
+    browser.click(".tree .tree details summary").await;
+    browser.until_count(".tree details[open]", 1).await;
+    queue.enqueue_raw("other", None).await.unwrap();
+    let as_of = browser.see(SENTENCE).await;
+    support::until(async || (browser.see(SENTENCE).await != as_of).then_some(())).await;
+    browser.until_count(".tree details[open]", 1).await;
+    browser.shoot("truth-tree").await;
+
+    // Another payload has to fit the schema.
+    browser.hold_still().await;
+    browser.click("a[href$='?edit=payload']").await;
+    let payload = browser.client.wait().for_element(Locator::Css("#payload")).await.unwrap();
+    payload.clear().await.unwrap();
+    payload.send_keys(r#"{"user": "x", "note": "ab", "tags": []}"#).await.unwrap();
+    browser.click("form[action$='/edit'] button").await;
+    browser.until("[role=alert]", "user").await;
+
+    browser.open_page(&page).await;
+    browser.click("a[href*='?like=']").await;
+    browser.until("h1", "report:nested").await;
+    assert_eq!(browser.value("[name='field.user']").await, "18446744073709551615");
+    assert_eq!(browser.value("[name='max_retry']").await, "7");
+    let note = browser.client.find(Locator::Css("[name='field.note']")).await.unwrap();
+    note.send_keys("bc").await.unwrap();
+    browser.click("main form[method=post] button").await;
+    browser.until("[role=status]", "The job is enqueued.").await;
+    browser.click("[role=status] a").await;
+    browser.until(".tree", "note: \"abc\"").await;
+    browser.until(".tree", "user: 18446744073709551615").await;
+    browser.close().await;
+}

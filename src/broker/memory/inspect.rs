@@ -97,6 +97,17 @@ impl Inspect for MemoryBroker {
         })
     }
 
+    fn states<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        ids: &'a [JobId],
+    ) -> Answer<'a, Vec<Option<JobState>>> {
+        Box::pin(async move {
+            let found = self.look(queue, |queue, _| ids.iter().map(|id| queue.state(id)).collect());
+            Ok(found.unwrap_or_else(|| vec![None; ids.len()]))
+        })
+    }
+
     /// With the process that announced to run each active job.
     fn jobs<'a>(
         &'a self,

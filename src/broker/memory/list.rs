@@ -141,6 +141,11 @@ impl Queue {
         memory
     }
 
+    /// The state of a job.
+    pub(super) fn state(&self, id: &JobId) -> Option<JobState> {
+        self.jobs.get(id).map(|stored| stored.state)
+    }
+
     /// One job with all that is known about it.
     pub(super) fn job(&self, id: &JobId, now: Timestamp) -> Option<JobInfo> {
         let stored = self.jobs.get(id)?;

@@ -11,7 +11,7 @@ use crate::broker::{
     JobList, JobPage, JobRow, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries,
     ServerInfo, Servers, Standing, StoreInfo,
 };
-use crate::job::{JobId, QueueName};
+use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
 impl NamespacedBroker {
@@ -142,6 +142,17 @@ impl Inspect for NamespacedBroker {
             let queue = self.stored(queue);
             let found = self.answer(self.inner.job(&queue, id)).await?;
             Ok(found.map(|info| self.shown_info(info)))
+        })
+    }
+
+    fn states<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        ids: &'a [JobId],
+    ) -> Answer<'a, Vec<Option<JobState>>> {
+        Box::pin(async move {
+            let queue = self.stored(queue);
+            self.answer(self.inner.states(&queue, ids)).await
         })
     }
 

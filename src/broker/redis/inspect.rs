@@ -195,6 +195,33 @@ impl Inspect for RedisBroker {
         Box::pin(self.one_job(queue, id))
     }
 
+    fn states<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        ids: &'a [JobId],
+    ) -> Answer<'a, Vec<Option<JobState>>> {
+        Box::pin(async move {
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let build = |_| {
+                let mut pipeline = ::redis::pipe();
+                for id in ids {
+                    pipeline.cmd("HGET").arg(keys::task(queue, id)).arg("state");
+                }
+                pipeline
+            };
+            let answers = self.pool.run_pipeline(Repeat::Safe, build).await?;
+            let state = |answer| match answer {
+                Value::BulkString(state) => {
+                    std::str::from_utf8(&state).ok().and_then(JobState::parse)
+                }
+                _ => None,
+            };
+            Ok(answers.into_iter().map(state).collect())
+        })
+    }
+
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,

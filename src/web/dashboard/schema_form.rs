@@ -16,8 +16,11 @@
 //! An empty field that is not required is left out of the payload. `null` as a second type makes no
 //! difference: a form cannot send `null`, REST can.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::registry::HandlerEntry;
@@ -30,6 +33,9 @@ const PREFIX: &str = "field.";
 
 /// The field of a payload without a schema.
 const JSON: &str = "json";
+
+/// How much is named of a payload that is no object, in characters.
+const MAX_LEFT_OUT_CHARS: usize = 100;
 
 /// One field of a payload, as its schema describes it.
 struct Input<'a> {
@@ -136,6 +142,48 @@ pub(crate) fn payload(entry: &HandlerEntry, form: &Form) -> Result<String, Error
     Ok(format!("{{{}}}", fields.join(",")))
 }
 
+/// The form that makes a payload like this one, and the names of its fields for which the schema
+/// has no input, or none that takes such a value.
+pub(crate) fn form_of(entry: &HandlerEntry, payload: &str) -> (Form, Vec<String>) {
+    let Some(inputs) = entry.schema().and_then(inputs) else {
+        return (Form(vec![(JSON.to_owned(), payload.to_owned())]), Vec::new());
+    };
+    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(payload) else {
+        return (Form(Vec::new()), vec![payload.chars().take(MAX_LEFT_OUT_CHARS).collect()]);
+    };
+    let (mut form, mut left_out) = (Vec::new(), Vec::new());
+    for (name, value) in fields {
+        let input = inputs.iter().find(|input| input.name == name);
+        match input.and_then(|input| text_of(input, value.get())) {
+            Some(Some(text)) => form.push((format!("{PREFIX}{name}"), text)),
+            Some(None) => {}
+            None => left_out.push(name),
+        }
+    }
+    (Form(form), left_out)
+}
+
+/// What stands in an input for this value: `Some(None)` if nothing does, `None` if it takes no such
+/// value. Numbers keep their digits.
+fn text_of(input: &Input<'_>, json: &str) -> Option<Option<String>> {
+    let is_number = json.starts_with(|c: char| "-0123456789".contains(c));
+    match &input.kind {
+        InputKind::Json => Some(Some(json.to_owned())),
+        _ if json == "null" && !input.required => Some(None),
+        InputKind::Number => is_number.then(|| Some(json.to_owned())),
+        InputKind::Flag => match json {
+            "true" => Some(Some(json.to_owned())),
+            "false" => Some(None),
+            _ => None,
+        },
+        InputKind::Text => serde_json::from_str(json).ok().map(Some),
+        InputKind::Choice(choices) => {
+            let text: String = serde_json::from_str(json).ok()?;
+            choices.contains(&text.as_str()).then_some(Some(text))
+        }
+    }
+}
+
 /// The inputs of a payload, with the values that were sent before.
 pub(super) fn payload_fields(texts: &Texts, entry: &HandlerEntry, form: &Form) -> Markup {
     let Some(inputs) = entry.schema().and_then(inputs) else {
@@ -223,6 +271,31 @@ mod tests {
         assert!(
             payload(&entry, &wrong).unwrap_err().to_string().contains("user: expected a number")
         );
+    }
+
+    #[test]
+    fn a_form_like_a_payload_makes_it_again_and_names_what_it_cannot() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "user": { "type": "integer" },
+                "note": { "type": "string" },
+                "loud": { "type": "boolean" },
+                "kind": { "enum": ["a", "b"] },
+                "tags": { "type": "array" }
+            }
+        });
+        let typed = entry(Some(schema));
+        let json =
+            r#"{"kind":"b","loud":true,"note":"é\n","tags":[1.00],"user":12345678901234567890}"#;
+        let (form, left_out) = form_of(&typed, json);
+        assert_eq!((payload(&typed, &form).unwrap().as_str(), left_out.len()), (json, 0));
+        let (form, left_out) = form_of(&typed, r#"{"kind":"c","more":1,"note":null,"user":"7"}"#);
+        assert_eq!(left_out, ["kind", "more", "user"]);
+        assert_eq!(payload(&typed, &form).unwrap(), r#"{"loud":false}"#);
+        assert_eq!(form_of(&typed, "[1]").1, ["[1]"]);
+        let plain = entry(None);
+        assert_eq!(payload(&plain, &form_of(&plain, "[1.00]").0).unwrap(), "[1.00]");
     }
 
     #[test]

@@ -388,3 +388,22 @@ async fn a_list_can_be_read_from_its_end_page_by_page(
     let rest = on.list(JobState::Pending, &after(&first, 3).backward()).await;
     assert_eq!(names(&rest), ["c", "b", "a"]);
 }
+
+#[rstest]
+#[tokio::test]
+async fn the_states_of_some_jobs_are_read_at_once(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b"]).await;
+    on.later(&["c"], Duration::from_secs(60)).await;
+    on.take().await;
+    let ids = ["c", "gone", "b", "a"].map(|id| JobId::new(id).unwrap());
+    let states = on.broker.states(&on.queue, &ids).await.unwrap();
+    let expected =
+        [Some(JobState::Scheduled), None, Some(JobState::Pending), Some(JobState::Active)];
+    assert_eq!(states, expected);
+    assert_eq!(on.broker.states(&on.queue, &[]).await.unwrap(), []);
+    let nobody = QueueName::new("nobody").unwrap();
+    assert_eq!(on.broker.states(&nobody, &ids[..1]).await.unwrap(), [None]);
+}

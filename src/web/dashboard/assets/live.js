@@ -73,6 +73,10 @@
     document.activeElement?.matches('input:not([type="checkbox"]), textarea, select') ||
     String(document.getSelection()) !== '';
 
+  // Seconds between two fetches of the page if nothing is known to have changed.
+  const every = () =>
+    Number((content().querySelector('[data-every]') ?? content()).dataset.every);
+
   const state = () => {
     if (denied) return 'denied';
     // A page that has slept has to hear first.
@@ -240,7 +244,7 @@
     if (document.hidden) return;
     if (since(looked) > ASLEEP) wake();
     looked = now();
-    if (!due && since(made) > 1000 * Number(content().dataset.every)) want();
+    if (!due && since(made) > 1000 * every()) want();
     const isSilent = polling || (since(beat) > SILENT && since(started) > SILENT);
     if (isSilent && since(asked) > (polling ? ASK : SILENT)) ask();
     if (isSilent && since(started) > (source ? REOPEN : SILENT)) open();
@@ -254,6 +258,14 @@
     if (!paused) want();
     show();
     refresh();
+  });
+  // A question is closed, and nothing is done.
+  document.addEventListener('click', (event) => {
+    const question = event.target.closest?.('[data-dismiss]')?.closest('details');
+    if (!question) return;
+    event.preventDefault();
+    question.open = false;
+    question.querySelector('summary').focus();
   });
   document.addEventListener('visibilitychange', () => document.hidden ? close() : wake());
   addEventListener('pagehide', close);

@@ -16,14 +16,16 @@ use rocket::response::{self, Redirect, Responder};
 use rocket::{Request, Route, post, routes};
 use tokio::sync::watch;
 
+use crate::broker::Page;
 use crate::error::Error;
-use crate::inspector::{Bulk, Inspector};
+use crate::inspector::{Bulk, Filter, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::web::api::audit;
 use crate::web::api::bulk::selection;
-use crate::web::dashboard::ui::bulk_form::action_name;
+use crate::web::api::queues::state_of;
+use crate::web::dashboard::ui::follow::Followed;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::layout::jobs_changed;
+use crate::web::dashboard::ui::layout::deed_to_jobs;
 use crate::web::dashboard::ui::page::{document, marked, sent_as_page, trouble};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, HtmlPage, Reader};
@@ -75,6 +77,8 @@ struct StreamedPage {
     action: String,
     /// The address of the list that the action was started from.
     back: String,
+    /// The jobs to follow there, as a parameter.
+    follow: String,
     /// Receives each batch from the task that does the work.
     states: watch::Receiver<StepProgress>,
 }
@@ -132,11 +136,10 @@ impl<'r> Responder<'r, 'r> for Acting {
 
 /// One step: the number of jobs so far, or how it ended.
 fn step(shown: &StreamedPage, state: &StepProgress) -> Markup {
-    let StreamedPage { reader: Reader { texts, .. }, action, back, .. } = shown;
+    let StreamedPage { reader: Reader { texts, .. }, action, back, follow, .. } = shown;
     let StepProgress { done, total, ended } = state;
     let count = html! {
-        (done) @if *total > 0 { " / " (total) } " "
-        (jobs_changed(texts, action))
+        ((texts.done_to_some)(deed_to_jobs(action), *done, *total))
     };
     html! {
         div {
@@ -145,7 +148,7 @@ fn step(shown: &StreamedPage, state: &StepProgress) -> Markup {
                 None => {}
                 Some(Ok(())) => {
                     // Goes back without a script.
-                    @let back = over(back, action, *done);
+                    @let back = over(back, action, *done, follow);
                     meta http-equiv="refresh" content={ "1;url=" (back) };
                     p { a href=(back) { (texts.back) } }
                 }
@@ -158,9 +161,29 @@ fn step(shown: &StreamedPage, state: &StepProgress) -> Markup {
     }
 }
 
-/// The address to go to after the action: the list, with what was done.
-fn over(back: &str, action: &str, done: u64) -> String {
-    format!("{back}&done={}&count={done}", escaped(action))
+/// The address to go to after the action: the list, with what was done and whom to follow.
+fn over(back: &str, action: &str, done: u64, follow: &str) -> String {
+    format!("{back}&done={}&count={done}{follow}", escaped(action))
+}
+
+/// The first jobs of an action that moves them to pending, as a parameter of the address. They are
+/// read before it begins: afterwards the list does not have them.
+async fn followed(form: &Form, inspector: &Inspector, name: &QueueName) -> Result<String, Error> {
+    if form.text("action") != "run" {
+        return Ok(String::new());
+    }
+    let page = Page::default().size(100)?;
+    let found = match (form.get("group"), form.get("state")) {
+        (Some(group), _) => inspector.group_jobs(name, group, &page).await?,
+        (None, Some(state)) => {
+            let job_type = form.get("type").map(str::to_owned);
+            let filter = Filter { job_type, ..Filter::default() };
+            inspector.jobs_where(name, state_of(state)?, &filter, &page).await?
+        }
+        (None, None) => return Ok(String::new()),
+    };
+    let jobs: Vec<_> = found.rows.iter().map(|row| (name.clone(), row.id().clone())).collect();
+    Ok(Followed::first(jobs.iter()).parameter())
 }
 
 /// Starts the action and waits a moment for its end. Two lines go to the audit log, one at the
@@ -170,8 +193,12 @@ async fn act(act: Act<'_>, name: &str, body: FormBody<'_>) -> Result<Acting, Htm
     let Act { site, asked } = act;
     let form = Form::read(body, MAX_FORM_BYTES, &FIELDS).await;
     let form = form.map_err(|problem| site.refused(&problem))?;
-    let bulk = name.parse().and_then(|known| bulk_of(&form, &site.inspector(), &known));
-    let mut bulk = bulk.map_err(|error| site.trouble(&error))?;
+    let begun = async {
+        let (known, inspector) = (name.parse()?, site.inspector());
+        let bulk = bulk_of(&form, &inspector, &known)?;
+        Ok((bulk, followed(&form, &inspector, &known).await?))
+    };
+    let (mut bulk, follow) = begun.await.map_err(|error| site.trouble(&error))?;
     let (action, queue) = (form.text("action").to_owned(), name.to_owned());
     let state = form.get("state").unwrap_or(JobState::Aggregating.as_str()).to_owned();
     // Logged before it starts too: the process may end in between.
@@ -198,12 +225,14 @@ async fn act(act: Act<'_>, name: &str, body: FormBody<'_>) -> Result<Acting, Htm
     match progress {
         Some(StepProgress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),
         Some(StepProgress { done, .. }) => {
-            Ok(Acting::Over(Redirect::to(over(&back, form.text("action"), done))))
+            Ok(Acting::Over(Redirect::to(over(&back, form.text("action"), done, &follow))))
         }
         None => {
             let action = form.text("action").to_owned();
-            let title = format!("{}: {name}", action_name(site.texts(), &action));
-            Ok(Acting::Shown(StreamedPage { reader: site.reader, title, action, back, states }))
+            let label = (site.texts().deed)(deed_to_jobs(&action)).label;
+            let title = format!("{label}: {name}");
+            let reader = site.reader;
+            Ok(Acting::Shown(StreamedPage { reader, title, action, back, follow, states }))
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::broker::{Finding, FindingStatus};
 use crate::inspector::DoctorReport;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::FormBody;
-use crate::web::dashboard::ui::parts::{button, empty};
+use crate::web::dashboard::ui::parts::{empty, question};
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, View, layout};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, View, layout};
 
 /// Reads every queue, which takes minutes with many jobs: the request gives up its turn to
 /// read, and one run of the doctor is admitted at a time.
@@ -52,7 +52,12 @@ fn report(reader: &Reader, found: &DoctorReport) -> Markup {
             @let rows: Vec<Row> = found.findings.iter().map(|finding| row(reader, finding)).collect();
             (table(TableKind::Jobs, texts.finding, &columns, &rows))
             div.actions {
-                (button(&format!("{}/ui/doctor", reader.base), texts.repair, Some(texts.repair_sure)))
+                (question(
+                    texts,
+                    &format!("{}/ui/doctor", reader.base),
+                    Deed::RepairStore,
+                    (texts.deed)(Deed::RepairStore).consequence,
+                ))
             }
         }
     }

@@ -8,11 +8,12 @@ use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::{Route, State, get, post, routes};
 
+use super::selected::place;
 use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::HandlerEntry;
 use crate::web::api::enqueue::{Overrides, audited};
-use crate::web::dashboard::schema_form::{payload, payload_fields, payload_names};
+use crate::web::dashboard::schema_form::{form_of, payload, payload_fields, payload_names};
 use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts, View};
@@ -44,6 +45,8 @@ async fn types(view: View<'_>) -> HtmlPage {
 enum EnqueueNotice {
     /// The form has not been sent yet.
     Nothing,
+    /// The form has the values of a job, except for these fields of its payload.
+    Copied(Vec<String>),
     /// The job is enqueued.
     Done { queue: String, id: JobId },
     /// Nothing was stored: this job has the unique lock.
@@ -52,13 +55,32 @@ enum EnqueueNotice {
     Wrong(ProblemDetails),
 }
 
-/// An empty form for one job type; 404 if it has no handler here.
-#[get("/ui/enqueue/<type>")]
-async fn show(view: View<'_>, r#type: &str) -> HtmlPage {
+/// A form for one job type; 404 if it has no handler here. `like` names a job whose payload, queue
+/// and retries it begins with. Nothing is copied where viewers do not see all of a job.
+#[get("/ui/enqueue/<type>?<like>")]
+async fn show(view: View<'_>, r#type: &str, like: Option<&str>) -> HtmlPage {
     let site = &view.site;
-    match site.queue.runtime().registry().get(r#type) {
-        Some(entry) => form_page(site, entry, &Form(Vec::new()), EnqueueNotice::Nothing),
-        None => site.missing(site.texts().enqueue_no_handler),
+    let Some(entry) = site.queue.runtime().registry().get(r#type) else {
+        return site.missing(site.texts().enqueue_no_handler);
+    };
+    let Some(like) = like.filter(|_| !site.queue.redacts()) else {
+        return form_page(site, entry, &Form(Vec::new()), EnqueueNotice::Nothing);
+    };
+    let found = async {
+        let (queue, id) = place(like)?;
+        site.inspector().job(&queue, &id).await
+    };
+    match found.await {
+        Ok(Some(info)) if info.record.job_type == r#type => {
+            let job = info.record;
+            let payload = String::from_utf8_lossy(job.payload_bytes()).into_owned();
+            let (mut form, left_out) = form_of(entry, &payload);
+            form.0.push(("queue".to_owned(), job.queue.to_string()));
+            form.0.push(("max_retry".to_owned(), job.max_retry.to_string()));
+            form_page(site, entry, &form, EnqueueNotice::Copied(left_out))
+        }
+        Ok(_) => site.missing(site.texts().job_gone),
+        Err(error) => site.trouble(&error),
     }
 }
 
@@ -177,9 +199,10 @@ fn form_page(
     let name = entry.job_type();
     let status = match &notice {
         EnqueueNotice::Wrong(problem) => problem.status(),
-        EnqueueNotice::Nothing | EnqueueNotice::Done { .. } | EnqueueNotice::Held { .. } => {
-            Status::Ok
-        }
+        EnqueueNotice::Nothing
+        | EnqueueNotice::Copied(_)
+        | EnqueueNotice::Done { .. }
+        | EnqueueNotice::Held { .. } => Status::Ok,
     };
     let content = html! {
         (said(reader, &notice))
@@ -220,6 +243,11 @@ fn said(reader: &Reader, notice: &EnqueueNotice) -> Markup {
     };
     match notice {
         EnqueueNotice::Nothing => html! {},
+        EnqueueNotice::Copied(left_out) => html! {
+            @if !left_out.is_empty() {
+                div.notice.bad role="alert" { p { (texts.fields_left_out) (left_out.join(", ")) } }
+            }
+        },
         EnqueueNotice::Done { queue, id } => linked(texts.enqueued, queue, id),
         EnqueueNotice::Held { queue, id } => linked(texts.enqueue_held, queue, id),
         EnqueueNotice::Wrong(problem) => html! {

@@ -12,11 +12,11 @@ use crate::web::api::page as page_of;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::parts::more;
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, View, job_table, layout};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, View, follow, job_table, layout};
 
 /// The jobs of a group, page by page. The group is a query parameter, because its name may contain
 /// any character.
-#[get("/ui/queues/<name>/group?<group>&<cursor>&<done>&<count>")]
+#[get("/ui/queues/<name>/group?<group>&<cursor>&<done>&<count>&<follow>")]
 async fn show(
     view: View<'_>,
     name: &str,
@@ -24,18 +24,23 @@ async fn show(
     cursor: Option<&str>,
     done: Option<&str>,
     count: Option<u64>,
+    follow: Option<&str>,
 ) -> HtmlPage {
     let site = &view.site;
     let Some(group) = group.filter(|group| !group.is_empty()) else {
         return site.trouble(&Error::invalid("group: expected a group's name, found nothing"));
     };
     let title = format!("{} {group}", site.texts().group);
-    let content = content(site, (name, group), cursor).await.map(|content| {
-        html! {
+    let content = async {
+        let followed = follow::section(&site.reader, &site.inspector(), follow, count).await?;
+        let content = content(site, (name, group), cursor).await?;
+        Ok(html! {
             @if let Some(count) = count { (layout::counted(site.texts(), done, count)) }
+            (followed)
             (content)
-        }
-    });
+        })
+    };
+    let content = content.await;
     site.respond(NavPage::Elsewhere, &title, content)
 }
 

@@ -19,9 +19,11 @@ use crate::broker::JobInfo;
 use crate::inspector::Reason;
 use crate::job::JobState;
 use crate::time::Timestamp;
-use crate::web::dashboard::ui::parts::{button, fact, instant, short};
+use crate::web::dashboard::ui::job_table::choice_value;
+use crate::web::dashboard::ui::parts::{asked, deed, fact, instant, question, short};
 use crate::web::dashboard::ui::payload::{self, Part};
-use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, Texts, View, layout};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Deed, HtmlPage, NavPage, Site, Texts, View, layout};
 
 /// Maximum headers on the page; all of them can be downloaded.
 const MAX_HEADERS: usize = 100;
@@ -64,8 +66,8 @@ fn detail(site: &Site<'_>, info: &JobInfo, reasons: &[Reason], editing: bool) ->
     html! {
         div.card.facts {
             dl { (facts(site, info, reasons)) }
-            div.actions { (actions(texts, &here, info.state)) }
         }
+        (actions(texts, &here, info.state, again(site, info).as_deref()))
         @if !job.last_error.is_empty() {
             section {
                 h2 { (texts.last_error) }
@@ -113,7 +115,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         (fact(texts.explanation, html! {
             @for reason in reasons { div { (cut(&(texts.reason)(reason))) } }
         }))
-        (fact(texts.attempts, html! { (job.retried) " / " (job.max_retry) }))
+        (fact(texts.retries_used, html! { ((texts.of)(job.retried, job.max_retry)) }))
         @if info.due.is_some() { (fact(texts.due, time(info.due))) }
         @if info.start_by.is_some() { (fact(texts.start_by, time(info.start_by))) }
         @if info.pending_since.is_some() { (fact(texts.pending_since, time(info.pending_since))) }
@@ -196,41 +198,60 @@ fn editable(state: JobState) -> bool {
     matches!(state, JobState::Pending | JobState::Scheduled | JobState::Retry | JobState::Archived)
 }
 
-/// The buttons for what the state allows. The store checks the state again when one is used.
-fn actions(texts: &Texts, here: &str, state: JobState) -> Markup {
+/// The buttons for what the state allows, each with what it does. The store checks the state again
+/// when one is used.
+fn actions(texts: &Texts, here: &str, state: JobState, again: Option<&str>) -> Markup {
     use JobState::{Active, Aggregating, Archived, Completed, Pending, Retry, Scheduled};
     let to = |verb: &str| format!("{here}/{verb}");
+    let ask =
+        |verb: &str, deed: Deed| question(texts, &to(verb), deed, (texts.deed)(deed).consequence);
     html! {
-        @if matches!(state, Scheduled | Retry | Archived | Completed | Aggregating) {
-            (button(&to("run"), texts.run_now, None))
-        }
-        @if matches!(state, Pending | Scheduled | Retry | Aggregating) {
-            (button(&to("run_next"), texts.run_next, None))
-        }
-        @if state == Active {
-            (button(&to("cancel"), texts.cancel, Some(texts.cancel_sure)))
-        }
-        @if matches!(state, Pending | Scheduled | Retry | Archived) {
-            details.sure {
-                summary.small { (texts.reschedule) }
-                div {
-                    form.action method="post" action=(to("reschedule")) {
-                        label for="when" { (texts.reschedule_when) }
-                        input #when name="when" required aria-describedby="when-hint" autocomplete="off";
-                        p.hint #when-hint { (texts.reschedule_hint) }
-                        button.small type="submit" { (texts.reschedule) }
-                    }
-                }
+        div.deeds role="group" aria-label=(texts.act_on_job) {
+            @if state == Active { (ask("cancel", Deed::CancelJob)) }
+            @if matches!(state, Scheduled | Retry | Archived | Completed | Aggregating) {
+                (deed(texts, &to("run"), Deed::RunJob))
             }
-        }
-        @if matches!(state, Pending | Scheduled | Retry | Completed | Aggregating) {
-            (button(&to("archive"), texts.archive, None))
-        }
-        (button(&to("duplicate"), texts.duplicate, None))
-        @if state != Active {
-            (button(&to("delete"), texts.delete, Some(texts.delete_sure)))
+            @if matches!(state, Pending | Scheduled | Retry | Aggregating) {
+                (deed(texts, &to("run_next"), Deed::RunJobNext))
+            }
+            @if matches!(state, Pending | Scheduled | Retry | Archived) {
+                (reschedule(texts, &to("reschedule")))
+            }
+            @if matches!(state, Pending | Scheduled | Retry | Completed | Aggregating) {
+                (deed(texts, &to("archive"), Deed::ArchiveJob))
+            }
+            (deed(texts, &to("duplicate"), Deed::DuplicateJob))
+            @if let Some(again) = again {
+                @let words = (texts.deed)(Deed::RunJobChanged);
+                div.deed { a.small href=(again) { (words.label) } p { (words.consequence) } }
+            }
+            @if state != Active { (ask("delete", Deed::DeleteJob)) }
         }
     }
+}
+
+/// The form for a new job like this one, if this process has its type. What is hidden from viewers
+/// cannot be copied.
+fn again(site: &Site<'_>, info: &JobInfo) -> Option<String> {
+    let job = &info.record;
+    let can_show = !site.queue.redacts() && job.payload_bytes().len() <= payload::MAX_WHOLE_BYTES;
+    let entry = site.queue.runtime().registry().get(&job.job_type).filter(|_| can_show)?;
+    let like = escaped(&choice_value(&job.queue.printable(), job.id.as_str()));
+    Some(format!("{}/ui/enqueue/{}?like={like}", site.reader.base, escaped(entry.job_type())))
+}
+
+/// The question for another due time.
+fn reschedule(texts: &Texts, to: &str) -> Markup {
+    let words = (texts.deed)(Deed::RescheduleJob);
+    let form = html! {
+        form.action method="post" action=(to) {
+            label for="when" { (texts.reschedule_when) }
+            input #when name="when" required aria-describedby="when-hint" autocomplete="off";
+            p.hint #when-hint { (texts.reschedule_hint) }
+            button.small type="submit" { (words.label) }
+        }
+    };
+    asked(texts, Deed::RescheduleJob, html! { p { (words.consequence) } }, form)
 }
 
 /// The form to edit the payload, or a link to it. Nothing for bytes that are not text, and for
@@ -251,8 +272,10 @@ fn edit(texts: &Texts, here: &str, payload: &[u8], asked: bool) -> Markup {
             label for="payload" { "JSON" }
             // Browsers drop one line break at the beginning of a textarea.
             textarea #payload name="payload" rows="8" spellcheck="false" { "\n" (text) }
-            button.small type="submit" { (texts.save) }
-            " " a href=(here) { (texts.back) }
+            @let words = (texts.deed)(Deed::SavePayload);
+            p.hint { (words.consequence) }
+            button.small type="submit" { (words.label) }
+            " " a href=(here) { (words.keep) }
         }
     }
 }

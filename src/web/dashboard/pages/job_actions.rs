@@ -6,7 +6,7 @@
 use maud::html;
 use rocket::http::Status;
 use rocket::response::Redirect;
-use rocket::{Route, get, post, routes};
+use rocket::{Route, State, get, post, routes};
 use serde::de::IgnoredAny;
 
 use crate::broker::JobInfo;
@@ -21,7 +21,8 @@ use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::parts::{empty, instant, more};
 use crate::web::dashboard::ui::payload::{self, Download, Part};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Site, View};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Site, View};
+use crate::web::schemas::Schemas;
 
 /// The largest form that is read, in bytes: the longest payload that can be edited, with each
 /// of its bytes escaped.
@@ -68,10 +69,27 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
     Err(site.page(Status::NotFound, NavPage::Elsewhere, texts.not_found, content))
 }
 
+/// What an action did beside what its name says.
+enum Done {
+    /// Nothing else.
+    Plain,
+    /// It made this job.
+    Made(JobId),
+    /// The job waited, so that its cancellation archived it.
+    CancelledWaiting,
+}
+
 /// Carries out one action on a job, and redirects to its page: to the duplicate if one was made, or
 /// to the queue if the job was deleted.
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
-async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: FormBody<'_>) -> FormResult {
+async fn act(
+    act: Act<'_>,
+    schemas: &State<Schemas>,
+    name: &str,
+    id: &str,
+    verb: &str,
+    body: FormBody<'_>,
+) -> FormResult {
     let site = &act.site;
     let known: &[&str] = match verb {
         "reschedule" => &["when", "at"],
@@ -85,13 +103,21 @@ async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: FormBody<'_>)
         let at = parse(form.text("when"), site.queue.now(), site.reader.zone);
         return Err(at.map_or_else(|error| site.trouble(&error), |at| when(site, name, id, at)));
     }
-    let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };
-    act.redirect(done.await.map(|duplicate| {
+    let done = async {
+        let (queue, job) = (name.parse()?, id.parse()?);
+        if verb == "edit" {
+            check_edited(&act, schemas, &queue, &job, &form).await?;
+        }
+        carry_out(&act, &queue, &job, verb, &form).await
+    };
+    act.redirect(done.await.map(|done| {
         act.audit(verb, name, id);
-        let (name, id) = (escaped(name), escaped(duplicate.as_ref().map_or(id, JobId::as_str)));
-        match verb {
-            "delete" => format!("/ui/queues/{name}?done=delete"),
-            _ => format!("/ui/jobs/{name}/{id}?done={}", escaped(verb)),
+        let (name, id, verb) = (escaped(name), escaped(id), escaped(verb));
+        match done {
+            Done::Plain if verb == "delete" => format!("/ui/queues/{name}?done=delete"),
+            Done::Plain => format!("/ui/jobs/{name}/{id}?done={verb}"),
+            Done::Made(made) => format!("/ui/jobs/{name}/{}?done={verb}", escaped(made.as_str())),
+            Done::CancelledWaiting => format!("/ui/jobs/{name}/{id}?done=cancel_waiting"),
         }
     }))
 }
@@ -107,24 +133,25 @@ fn when(site: &Site<'_>, name: &str, id: &str, at: Timestamp) -> HtmlPage {
                 strong { (local_text(at, reader.zone)) } " (" (instant(texts, site.queue.now(), Some(at))) ")"
             }
             input type="hidden" name="at" value=(at);
-            button.small.main type="submit" { (texts.reschedule) }
-            " " a href=(job) { (texts.back) }
+            @let words = (texts.deed)(Deed::RescheduleJob);
+            button.small.main type="submit" { (words.label) }
+            " " a href=(job) { (words.keep) }
         }
     };
-    site.page(Status::Ok, NavPage::Elsewhere, texts.reschedule, content)
+    site.page(Status::Ok, NavPage::Elsewhere, (texts.deed)(Deed::RescheduleJob).label, content)
 }
 
-/// Carries out the action. Returns the id of the duplicate if it made one.
+/// Carries out the action.
 async fn carry_out(
     act: &Act<'_>,
     queue: &QueueName,
     job: &JobId,
     verb: &str,
     form: &Form,
-) -> Result<Option<JobId>, Error> {
+) -> Result<Done, Error> {
     let inspector = act.site.inspector();
     match verb {
-        "duplicate" => return inspector.duplicate(queue, job).await.map(Some),
+        "duplicate" => return inspector.duplicate(queue, job).await.map(Done::Made),
         "run" => inspector.run(queue, job).await,
         "run_next" => inspector.run_next(queue, job).await,
         "archive" => inspector.archive(queue, job).await,
@@ -133,19 +160,45 @@ async fn carry_out(
             Cancelled::NotRunning(state) => Err(Error::wrong_state(format!(
                 "job {job:?} is {state}: there is no attempt to end"
             ))),
-            Cancelled::Requested | Cancelled::Done => Ok(()),
+            Cancelled::Requested => Ok(()),
+            Cancelled::Done => return Ok(Done::CancelledWaiting),
         },
         "reschedule" => inspector.reschedule(queue, job, confirmed(form)?).await,
         "edit" => inspector.edit_payload(queue, job, edited(form)?).await,
         _ => Err(Error::not_found("there is no such action")),
     }
-    .map(|()| None)
+    .map(|()| Done::Plain)
 }
 
 /// When a rescheduled job is due: the moment that the question named.
 fn confirmed(form: &Form) -> Result<Placement, Error> {
     let at = Timestamp::parse(form.text("at"));
     at.map(Placement::At).ok_or_else(|| Error::invalid("at: expected a moment, found another text"))
+}
+
+/// Checks an edited payload as an enqueued one is: against the schema of its type, and whether its
+/// handler can read it. A type that has no handler here has neither.
+async fn check_edited(
+    act: &Act<'_>,
+    schemas: &Schemas,
+    queue: &QueueName,
+    job: &JobId,
+    form: &Form,
+) -> Result<(), Error> {
+    let payload = edited(form)?;
+    // The action itself says that there is no such job.
+    let Some(info) = act.site.inspector().job(queue, job).await? else { return Ok(()) };
+    let job_type = &info.record.job_type;
+    let Some(entry) = act.site.queue.runtime().registry().get(job_type) else { return Ok(()) };
+    if let Ok(value) = serde_json::from_str(&payload) {
+        schemas.check(job_type, &value).map_err(|problem| {
+            let faults = problem.errors().iter();
+            let faults: Vec<_> =
+                faults.map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect();
+            Error::invalid(format!("payload: {}: {}", problem.detail(), faults.join("; ")))
+        })?;
+    }
+    entry.check(payload.as_bytes()).map(drop)
 }
 
 /// The payload of an edit form. Forms end lines with CR LF, whatever the textarea had.

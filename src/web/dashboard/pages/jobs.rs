@@ -16,7 +16,9 @@ use crate::inspector::search::{Query, with_filter};
 use crate::web::dashboard::results::{Facets, MAX_PAGES, Order, SearchResult, search};
 use crate::web::dashboard::ui::parts::{grouped, short};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Texts, View, job_table, layout, state};
+use crate::web::dashboard::ui::{
+    HtmlPage, NavPage, Reader, Texts, View, follow, job_table, layout, state,
+};
 
 /// Maximum values of one facet.
 const MAX_VALUES: usize = 8;
@@ -49,7 +51,7 @@ impl JobsQuery<'_> {
 }
 
 /// The results of a search; all jobs without one. An invalid search is 422 and finds nothing.
-#[get("/ui/jobs?<q>&<sort>&<page>&<done>&<count>&<left>")]
+#[get("/ui/jobs?<q>&<sort>&<page>&<done>&<count>&<left>&<follow>")]
 async fn show(
     view: View<'_>,
     q: Option<&str>,
@@ -58,6 +60,7 @@ async fn show(
     done: Option<&str>,
     count: Option<u64>,
     left: Option<u64>,
+    follow: Option<&str>,
 ) -> HtmlPage {
     let site = &view.site;
     let (reader, texts) = (&site.reader, site.texts());
@@ -66,7 +69,8 @@ async fn show(
     let asked = JobsQuery { text: q.unwrap_or_default().trim(), order, page };
     let found = async {
         let query = Query::parse(asked.text, site.queue.now(), reader.zone)?;
-        Ok((search(&site.inspector(), &query, order, page).await?, query))
+        let followed = follow::section(reader, &site.inspector(), follow, count).await?;
+        Ok((search(&site.inspector(), &query, order, page).await?, query, followed))
     };
     match found.await {
         Err(error) if Error::is_invalid(&error) => {
@@ -78,12 +82,13 @@ async fn show(
             site.page(Status::UnprocessableEntity, NavPage::Jobs, texts.jobs_title, content)
         }
         found => {
-            let content = found.map(|(found, query)| {
+            let content = found.map(|(found, query, followed)| {
                 html! {
                     @if let Some(count) = count { (layout::counted(texts, done, count)) }
                     @if let Some(left) = left.filter(|left| *left > 0) {
                         div.notice.bad role="status" { p { (left) " " (texts.left_alone) } }
                     }
+                    (followed)
                     (form(reader, &asked))
                     div.explorer {
                         (facets(reader, &asked, &query, &found.facets))

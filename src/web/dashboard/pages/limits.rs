@@ -10,10 +10,10 @@ use crate::inspector::Inspector;
 use crate::job::{Limit, LimitKey, QueueName, Rate};
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::parts::button;
+use crate::web::dashboard::ui::parts::{asked, question};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{Act, Texts};
+use crate::web::dashboard::ui::{Act, Deed, Texts};
 
 /// Keys of each limit that the page shows.
 const SHOWN_KEYS: usize = 5;
@@ -52,7 +52,7 @@ pub(super) fn section(texts: &Texts, here: &str, limits: &[ShownLimit]) -> Marku
         texts.limit_waiting,
         texts.limit_rate,
         texts.limit_keys,
-        texts.delete,
+        "",
     ];
     let rows: Vec<Row> = limits.iter().map(|shown| row(texts, here, shown)).collect();
     html! {
@@ -60,10 +60,7 @@ pub(super) fn section(texts: &Texts, here: &str, limits: &[ShownLimit]) -> Marku
             h2 { (texts.limits) }
             (table(TableKind::Plain, texts.limits, &columns, &rows))
         }
-        details.sure {
-            summary.small { (texts.limit_set) }
-            div { (form(texts, here)) }
-        }
+        (asked(texts, Deed::SetLimit, html! {}, form(texts, here)))
     }
 }
 
@@ -97,7 +94,12 @@ fn row(texts: &Texts, here: &str, (info, uses): &ShownLimit) -> Row {
             Cell::Value(html! { (info.waiting) @if info.is_partial { "+" } }),
             Cell::Value(html! { (rate.as_deref().unwrap_or("–")) }),
             Cell::Value(keys),
-            Cell::Button(button(&remove, texts.delete, Some(texts.limit_delete_sure))),
+            Cell::Button(question(
+                texts,
+                &remove,
+                Deed::DeleteLimit,
+                (texts.deed)(Deed::DeleteLimit).consequence,
+            )),
         ],
     )
 }
@@ -113,7 +115,7 @@ fn form(texts: &Texts, here: &str) -> Markup {
     ];
     html! {
         form method="post" action={ (here) "/limits" } autocomplete="off" {
-            p.hint { (texts.limit_set_hint) }
+            p.hint { ((texts.deed)(Deed::SetLimit).consequence) }
             div.options {
                 @for (name, label, example, required) in fields {
                     div.field {
@@ -123,7 +125,7 @@ fn form(texts: &Texts, here: &str) -> Markup {
                     }
                 }
             }
-            button.small type="submit" { (texts.limit_set) }
+            button.small type="submit" { ((texts.deed)(Deed::SetLimit).label) }
         }
     }
 }

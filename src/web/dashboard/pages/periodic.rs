@@ -14,16 +14,25 @@ use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::parts::{button, empty, instant};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, View, layout};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, View, layout};
 
 /// The table of periodic jobs of all processes.
-#[get("/ui/periodic?<done>")]
-async fn show(view: View<'_>, done: Option<&str>) -> HtmlPage {
+#[get("/ui/periodic?<done>&<job>")]
+async fn show(view: View<'_>, done: Option<&str>, job: Option<&str>) -> HtmlPage {
     let site = &view.site;
     let texts = site.texts();
     let content = site.inspector().periodic_jobs().await.map(|periodic| {
         html! {
-            (layout::notice(texts, done))
+            @if let (Some("fire"), Some(job)) = (done, job) {
+                div.notice role="status" {
+                    p {
+                        (texts.done_run_periodic) " "
+                        a href={ (site.reader.base) "/ui/find?id=" (escaped(job)) } { code { (job) } }
+                    }
+                }
+            } @else {
+                (layout::notice(texts, done))
+            }
             (list(&site.reader, site.queue.now(), &periodic))
         }
     });
@@ -45,7 +54,7 @@ fn list(reader: &Reader, now: Timestamp, periodic: &[PeriodicJobInfo]) -> Markup
             Cell::Value(html! { (periodic.queue) }),
             Cell::Value(instant(texts, now, periodic.next)),
             Cell::Value(instant(texts, now, periodic.prev)),
-            Cell::Button(button(&run, texts.run_now, None)),
+            Cell::Button(button(texts, &run, Deed::RunPeriodic)),
         ];
         Row::new(html! { (periodic.job_type) }, cells)
     };
@@ -58,7 +67,7 @@ async fn run(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
     act.expect_no_fields(body).await?;
     act.redirect(act.site.inspector().fire(id).await.map(|job| {
         act.audit("periodic job run now", id, job.as_str());
-        "/ui/periodic?done=fire".to_owned()
+        format!("/ui/periodic?done=fire&job={}", escaped(job.as_str()))
     }))
 }
 

@@ -21,10 +21,10 @@ use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::group_table::group_table;
-use crate::web::dashboard::ui::parts::{button, fact, grouped, instant, more};
+use crate::web::dashboard::ui::parts::{deed, fact, grouped, instant, more, question};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
-    Act, HtmlPage, NavPage, Site, Texts, View, charts, job_table, layout, state,
+    Act, Deed, HtmlPage, NavPage, Site, Texts, View, charts, follow, job_table, layout, state,
 };
 
 /// The query of the address: which part of the queue is shown, and what was done before.
@@ -41,10 +41,12 @@ struct QueueQuery<'r> {
     done: Option<&'r str>,
     /// How many jobs an action on many changed.
     count: Option<u64>,
+    /// The jobs to follow after it.
+    follow: Option<&'r str>,
 }
 
 /// The page of one state, the first with jobs if none is asked for.
-#[get("/ui/queues/<name>?<state>&<type>&<search>&<cursor>&<done>&<count>")]
+#[get("/ui/queues/<name>?<state>&<type>&<search>&<cursor>&<done>&<count>&<follow>")]
 #[expect(clippy::too_many_arguments, reason = "a route's parameters are its arguments")]
 async fn show(
     view: View<'_>,
@@ -55,8 +57,9 @@ async fn show(
     cursor: Option<&str>,
     done: Option<&str>,
     count: Option<u64>,
+    follow: Option<&str>,
 ) -> HtmlPage {
-    let shown = QueueQuery { state, r#type, search, cursor, done, count };
+    let shown = QueueQuery { state, r#type, search, cursor, done, count, follow };
     let title = format!("{} {name}", view.site.texts().queue);
     let content = content(&view.site, name, &shown).await;
     view.site.respond(NavPage::Elsewhere, &title, content)
@@ -94,6 +97,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         _ => None,
     };
     let (reader, texts) = (&site.reader, site.texts());
+    let followed = follow::section(reader, &inspector, shown.follow, shown.count).await?;
     let here = format!("{}/ui/queues/{}", reader.base, escaped(name));
     let now = site.queue.now();
     Ok(html! {
@@ -102,6 +106,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         } @else {
             (layout::notice(texts, shown.done))
         }
+        (followed)
         (summary(texts, &here, now, &info))
         (charts::hour(texts, now, &minutes))
         (charts::days(texts, &days))
@@ -192,18 +197,19 @@ fn summary(texts: &Texts, here: &str, now: Timestamp, info: &QueueInfo) -> Marku
                     @else { (texts.queue_running) }
                 }))
             }
-            div.actions {
-                @if info.paused {
-                    (button(&format!("{here}/resume"), texts.resume, None))
-                } @else {
-                    (button(&format!("{here}/pause"), texts.pause, None))
-                }
-                (button(
-                    &format!("{here}/delete"),
-                    texts.delete_queue,
-                    Some(&(texts.delete_queue_sure)(info.size)),
-                ))
+        }
+        div.deeds {
+            @if info.paused {
+                (deed(texts, &format!("{here}/resume"), Deed::ResumeQueue))
+            } @else {
+                (deed(texts, &format!("{here}/pause"), Deed::PauseQueue))
             }
+            (question(
+                texts,
+                &format!("{here}/delete"),
+                Deed::DeleteQueue,
+                &(texts.delete_queue_sure)(info.size),
+            ))
         }
     }
 }

@@ -24,11 +24,12 @@ use crate::inspector::Inspector;
 use crate::inspector::search::{Query, lists};
 use crate::job::{JobId, QueueName};
 use crate::web::dashboard::ui::access::FormResult;
+use crate::web::dashboard::ui::follow::Followed;
 use crate::web::dashboard::ui::form::{Form, FormBody, SELECTED};
 use crate::web::dashboard::ui::job_table::choice_value;
 use crate::web::dashboard::ui::parts::empty;
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, Site, Texts};
 
 /// The id of the form that the checkboxes of rows belong to.
 pub(super) const FORM: &str = "selected";
@@ -77,18 +78,23 @@ impl SelectedVerb {
         Self::ALL.into_iter().find(|verb| verb.name() == text)
     }
 
-    /// The action in the reader's language.
-    fn label(self, texts: &Texts) -> &'static str {
+    /// The deed that it is.
+    fn deed(self) -> Deed {
         match self {
-            SelectedVerb::Run => texts.run_now,
-            SelectedVerb::Archive => texts.archive,
-            SelectedVerb::Delete => texts.delete,
+            SelectedVerb::Run => Deed::RunJobs,
+            SelectedVerb::Archive => Deed::ArchiveJobs,
+            SelectedVerb::Delete => Deed::DeleteJobs,
         }
+    }
+
+    /// The button, in the reader's language.
+    fn label(self, texts: &Texts) -> &'static str {
+        (texts.deed)(self.deed()).label
     }
 }
 
 /// The job that a checkbox names; see [`choice_value`].
-fn place(text: &str) -> Result<(QueueName, JobId), Error> {
+pub(super) fn place(text: &str) -> Result<(QueueName, JobId), Error> {
     let (queue, id) = text
         .split_once('/')
         .ok_or_else(|| Error::invalid("job: expected a queue and an id, found another text"))?;
@@ -242,38 +248,43 @@ async fn act(act: Act<'_>, body: FormBody<'_>) -> FormResult {
                 if acted.is_ok() {
                     act.audit(verb.name(), &name.printable(), id.as_str());
                 }
-                acted
+                acted.map(|()| (name, id))
             }
         })
         .buffer_unordered(MAX_CONCURRENT)
         .collect::<Vec<_>>()
         .await;
     // A job that has moved on meanwhile, or whose state forbids the action, stays as it is.
-    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let left = outcomes.len() - done;
-    let unavailable =
-        |outcome: &Result<(), Error>| outcome.as_ref().is_err_and(Error::is_unavailable);
-    match outcomes.into_iter().find(unavailable) {
-        Some(Err(error)) => Err(trouble(error)),
-        Some(Ok(())) | None => {
-            let query = escaped(&wanted.query);
-            let verb = verb.name();
-            act.redirect(Ok(format!("/ui/jobs?q={query}&done={verb}&count={done}&left={left}")))
-        }
+    let total = outcomes.len();
+    let (done, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    let mut failed = failed.into_iter().filter_map(Result::err);
+    if let Some(error) = failed.find(Error::is_unavailable) {
+        return Err(trouble(error));
     }
+    let mut done: Vec<_> = done.into_iter().flatten().collect();
+    // By queue: their names stand in the address once.
+    done.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let follow = match verb {
+        SelectedVerb::Run => Followed::first(done.iter()).parameter(),
+        SelectedVerb::Archive | SelectedVerb::Delete => String::new(),
+    };
+    let (query, verb, count, left) =
+        (escaped(&wanted.query), verb.name(), done.len(), total - done.len());
+    act.redirect(Ok(format!("/ui/jobs?q={query}&done={verb}&count={count}&left={left}{follow}")))
 }
 
 /// Asks before anything happens, with the number of jobs.
 fn question(site: &Site<'_>, wanted: &SelectedForm, count: usize, more: bool) -> HtmlPage {
     let (reader, texts, verb) = (&site.reader, site.texts(), wanted.verb);
     let back = format!("{}/ui/jobs?q={}", reader.base, escaped(&wanted.query));
-    let title = verb.label(texts);
+    let words = (texts.deed)(verb.deed());
+    let title = (texts.deed_for)(verb.deed(), count as u64);
     let content = html! {
         @if count == 0 {
             (empty(texts.selected_none))
         } @else {
             form method="post" action={ (reader.base) "/ui/jobs/act" } {
-                p { ((texts.question)(title, count)) }
+                p { (title) ". " (words.consequence) }
                 @if more { p.hint { (texts.more_match) } }
                 input type="hidden" name="q" value=(wanted.query);
                 input type="hidden" name="sure" value=(count);
@@ -286,11 +297,15 @@ fn question(site: &Site<'_>, wanted: &SelectedForm, count: usize, more: bool) ->
                     }
                     None => { input type="hidden" name="all" value=(verb.name()); }
                 }
-                button type="submit" { (title) }
+                div.actions {
+                    button.small.grave type="submit" { (title) }
+                    a.small href=(back) role="button" { (words.keep) }
+                }
             }
         }
-        p.more { a href=(back) { (texts.back) } }
+        @if count == 0 { p.more { a href=(back) { (texts.back) } } }
     };
+    let title = if count == 0 { words.label } else { title.as_str() };
     site.page(Status::Ok, NavPage::Elsewhere, title, content)
 }
 

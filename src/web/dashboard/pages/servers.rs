@@ -18,10 +18,10 @@ use crate::job::QueueName;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::parts::{button, empty, instant, job_link};
+use crate::web::dashboard::ui::parts::{asked, button, empty, instant, job_link, question};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Texts, View, layout};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, Texts, View, layout};
 
 /// The largest form that is read, in bytes: a process may have many queues.
 const MAX_FORM_BYTES: u64 = 256 << 10;
@@ -154,15 +154,17 @@ fn actions(texts: &Texts, here: &str, server: &ServerInfo, details: &WorkerDetai
     let is_quiet = matches!(details.state, WorkerState::Quiet | WorkerState::Draining);
     html! {
         @if is_quiet {
-            (button(&format!("{here}/resume"), texts.worker_resume, None))
+            (button(texts, &format!("{here}/resume"), Deed::ResumeWorker))
         } @else if details.state == WorkerState::Running {
-            (button(&format!("{here}/quiet"), texts.worker_quiet, Some(texts.worker_quiet_sure)))
+            (question(
+                texts,
+                &format!("{here}/quiet"),
+                Deed::QuietWorker,
+                (texts.deed)(Deed::QuietWorker).consequence,
+            ))
         }
         @if details.state != WorkerState::Stopping {
-            details.sure {
-                summary.small { (texts.worker_change) }
-                div { (form(texts, &here, server, details)) }
-            }
+            (asked(texts, Deed::ChangeWorker, html! {}, form(texts, &here, server, details)))
         }
     }
 }
@@ -174,7 +176,7 @@ fn form(texts: &Texts, here: &str, server: &ServerInfo, details: &WorkerDetails)
     let most = details.concurrency_max;
     html! {
         form method="post" action={ (here) "/change" } autocomplete="off" {
-            p { (texts.worker_change_sure) }
+            p { ((texts.deed)(Deed::ChangeWorker).consequence) }
             div.field {
                 label for=(id("concurrency")) { ((texts.worker_concurrency)(most)) }
                 input id=(id("concurrency")) name="concurrency" type="number" min="1" max=(most)
@@ -192,7 +194,7 @@ fn form(texts: &Texts, here: &str, server: &ServerInfo, details: &WorkerDetails)
                 }
             }
             (time_field(texts, &id("hours"), false))
-            button.small type="submit" { (texts.worker_change_one) }
+            button.small type="submit" { ((texts.deed)(Deed::ChangeWorker).label) }
         }
     }
 }
@@ -227,32 +229,33 @@ fn all(
         h2 { (texts.workers_all) }
         @if !of_all.is_empty() { p { (texts.workers_all_asked) (changes(texts, now, of_all)) } }
         div.actions {
-            details.sure {
-                summary.small { (texts.workers_quiet) }
-                div {
-                    form method="post" action={ (here) "/quiet" } autocomplete="off" {
-                        p { (texts.workers_quiet_sure) }
-                        (time_field(texts, "all-quiet-hours", true))
-                        button."small grave" type="submit" { (texts.workers_quiet) }
-                    }
+            @let quiet = (texts.deed)(Deed::QuietWorkers);
+            (asked(texts, Deed::QuietWorkers, html! {}, html! {
+                form method="post" action={ (here) "/quiet" } autocomplete="off" {
+                    p { (quiet.consequence) }
+                    (time_field(texts, "all-quiet-hours", true))
+                    button."small grave" type="submit" { (quiet.label) }
                 }
-            }
-            (button(&format!("{here}/resume"), texts.workers_resume, Some(texts.workers_resume_sure)))
-            details.sure {
-                summary.small { (texts.workers_change) }
-                div {
-                    form method="post" action={ (here) "/change" } autocomplete="off" {
-                        p { (texts.worker_change_sure) }
-                        div.field {
-                            label for="all-concurrency" { ((texts.worker_concurrency)(most)) }
-                            input id="all-concurrency" name="concurrency" type="number" min="1"
-                                max=(most) placeholder=(texts.worker_as_configured);
-                        }
-                        (time_field(texts, "all-hours", true))
-                        button.small type="submit" { (texts.workers_change) }
+            }))
+            (question(
+                texts,
+                &format!("{here}/resume"),
+                Deed::ResumeWorkers,
+                (texts.deed)(Deed::ResumeWorkers).consequence,
+            ))
+            @let change = (texts.deed)(Deed::ChangeWorkers);
+            (asked(texts, Deed::ChangeWorkers, html! {}, html! {
+                form method="post" action={ (here) "/change" } autocomplete="off" {
+                    p { (change.consequence) }
+                    div.field {
+                        label for="all-concurrency" { ((texts.worker_concurrency)(most)) }
+                        input id="all-concurrency" name="concurrency" type="number" min="1"
+                            max=(most) placeholder=(texts.worker_as_configured);
                     }
+                    (time_field(texts, "all-hours", true))
+                    button.small type="submit" { (change.label) }
                 }
-            }
+            }))
         }
     }
 }

@@ -10,6 +10,8 @@
 
 use maud::{Markup, html};
 
+use super::layout::deed_to_jobs;
+use super::parts::asked;
 use super::reader::escaped;
 use super::{Reader, Texts};
 use crate::job::JobState;
@@ -70,30 +72,22 @@ pub(crate) fn buttons(reader: &Reader, queue: &str, which: &Which<'_>) -> Markup
     html! {
         div.actions role="group" aria-label=(texts.bulk_actions) {
             @for action in actions {
-                details.sure {
-                    summary.small { (action_name(texts, action)) }
-                    div {
-                        p { (which.sentence(texts)) }
-                        form.action method="post" action=(to) {
-                            input type="hidden" name="state" value=(which.state.as_str());
-                            input type="hidden" name="action" value=(action);
-                            // An empty filter is refused.
-                            @if let Some(name) = which.job_type { input type="hidden" name="type" value=(name); }
-                            @if let Some(name) = which.group { input type="hidden" name="group" value=(name); }
-                            button.small.grave type="submit" { (action_name(texts, action)) }
-                        }
+                @let deed = deed_to_jobs(action);
+                @let form = html! {
+                    form.action method="post" action=(to) {
+                        input type="hidden" name="state" value=(which.state.as_str());
+                        input type="hidden" name="action" value=(action);
+                        // An empty filter is refused.
+                        @if let Some(name) = which.job_type { input type="hidden" name="type" value=(name); }
+                        @if let Some(name) = which.group { input type="hidden" name="group" value=(name); }
+                        button.small.grave type="submit" { ((texts.deed)(deed).label) }
                     }
-                }
+                };
+                @let consequence = html! {
+                    p { (which.sentence(texts)) " " ((texts.deed)(deed).consequence) }
+                };
+                (asked(texts, deed, consequence, form))
             }
         }
-    }
-}
-
-/// An action on all jobs, in the reader's language.
-pub(crate) fn action_name(texts: &Texts, action: &str) -> &'static str {
-    match action {
-        "run" => texts.run_all,
-        "archive" => texts.archive_all,
-        _ => texts.delete_all,
     }
 }

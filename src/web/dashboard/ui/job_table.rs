@@ -82,7 +82,7 @@ fn draw(
         columns.push(Column { key: "state", label: texts.state });
         columns.push(Column { key: "queue", label: texts.queue });
     }
-    columns.push(Column { key: "attempts", label: texts.attempts });
+    columns.push(Column { key: "attempts", label: texts.retries_used });
     columns.push(Column { key: "id", label: texts.job_id });
     let row = |row: &JobRow| {
         let cells = match row {
@@ -127,7 +127,7 @@ fn cells(reader: &Reader, now: Timestamp, of: Option<JobState>, info: &JobInfo) 
         cells.push(Cell::Value(state::state(texts, info.state)));
         cells.push(Cell::Value(html! { a href=(reader.queue(&job.queue)) { (job.queue) } }));
     }
-    cells.push(Cell::Value(html! { (job.retried) " / " (job.max_retry) }));
+    cells.push(Cell::Value(html! { ((texts.of)(job.retried, job.max_retry)) }));
     cells.push(Cell::Value(id(job.id.as_str())));
     cells
 }

@@ -11,7 +11,7 @@ use super::counts::NavCounts;
 use super::display::THEMES;
 use super::page::{self, HtmlPage};
 use super::parts::grouped;
-use super::{Reader, Texts, parts};
+use super::{Deed, Reader, Texts, parts};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::time::Timestamp;
@@ -152,13 +152,7 @@ fn freshness(site: &Site<'_>) -> Markup {
 /// Navigation, title, content and footer. The live script replaces what is marked `data-content`
 /// and `data-follow`; the content says of when it is, whether the store was away, and whether it may
 /// be fetched again. The desk script copies the numbers in it to the navigation.
-fn framed(
-    site: &Site<'_>,
-    status: Status,
-    place: NavPage,
-    title: &str,
-    content: Markup,
-) -> Markup {
+fn framed(site: &Site<'_>, status: Status, place: NavPage, title: &str, content: Markup) -> Markup {
     let (reader, config) = (&site.reader, site.queue.config());
     let (base, texts) = (&reader.base, reader.texts);
     let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
@@ -356,6 +350,7 @@ pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
         Some("archive") => texts.done_archive,
         Some("delete") => texts.done_delete,
         Some("cancel") => texts.done_cancel,
+        Some("cancel_waiting") => texts.done_cancel_waiting,
         Some("reschedule") => texts.done_reschedule,
         Some("edit") => texts.done_edit,
         Some("pause") => texts.done_pause,
@@ -374,21 +369,19 @@ pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
     html! { div.notice.good role="status" { p { (sentence) } } }
 }
 
-/// How many jobs an action on many changed.
+/// What an action on many did to how many jobs. It is no success that jobs were moved to pending:
+/// see [`follow`](super::follow).
 pub(crate) fn counted(texts: &Texts, action: Option<&str>, count: u64) -> Markup {
-    html! {
-        div.notice.good role="status" {
-            p { (count) " " (jobs_changed(texts, action.unwrap_or_default())) }
-        }
-    }
+    let deed = deed_to_jobs(action.unwrap_or_default());
+    let class = if deed == Deed::RunJobs || count == 0 { "notice" } else { "notice good" };
+    html! { div class=(class) role="status" { p { ((texts.done_to_jobs)(deed, count)) } } }
 }
 
-/// What an action on many jobs does to them, after their number.
-pub(crate) fn jobs_changed(texts: &Texts, action: &str) -> &'static str {
+/// The action on many jobs with this name in REST.
+pub(crate) fn deed_to_jobs(action: &str) -> Deed {
     match action {
-        "run" => texts.jobs_run,
-        "archive" => texts.jobs_archived,
-        "delete" => texts.jobs_deleted,
-        _ => texts.jobs_changed,
+        "run" => Deed::RunJobs,
+        "archive" => Deed::ArchiveJobs,
+        _ => Deed::DeleteJobs,
     }
 }

@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use super::{Reader, Texts};
+use super::{Deed, Reader, Texts};
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
@@ -16,22 +16,57 @@ pub(crate) fn fact(label: &str, value: Markup) -> Markup {
     html! { div { dt { (label) } dd { (value) } } }
 }
 
-/// A button that sends a form to `action`. With a question, a first click only opens it, and
-/// the button in it acts: for what cannot be undone. It works without scripts.
-pub(crate) fn button(action: &str, label: &str, question: Option<&str>) -> Markup {
-    // One attribute: a browser ignores a second `class`.
-    let form = |label: &str, class: &str| {
-        html! { form.action method="post" action=(action) { button class=(class) type="submit" { (label) } } }
-    };
-    match question {
-        None => form(label, "small plain"),
-        Some(question) => html! {
-            details.sure {
-                summary.small { (label) }
-                div { p { (question) } (form(label, "small grave")) }
-            }
-        },
+/// A button that acts at once. Its consequence is its title: for a table, which has no room.
+pub(crate) fn button(texts: &Texts, action: &str, deed: Deed) -> Markup {
+    let words = (texts.deed)(deed);
+    html! {
+        form.action method="post" action=(action) {
+            button.small.plain type="submit" title=(words.consequence) { (words.label) }
+        }
     }
+}
+
+/// A button that acts at once, beside a line that says what it does.
+pub(crate) fn deed(texts: &Texts, action: &str, deed: Deed) -> Markup {
+    let words = (texts.deed)(deed);
+    html! {
+        div.deed {
+            form.action method="post" action=(action) {
+                button.small.plain type="submit" { (words.label) }
+            }
+            p { (words.consequence) }
+        }
+    }
+}
+
+/// A button that opens a question, for what cannot be undone: what follows, a button that does it
+/// and one that leaves things as they are. It works without scripts.
+pub(crate) fn question(texts: &Texts, action: &str, deed: Deed, consequence: &str) -> Markup {
+    let form = html! {
+        form.action method="post" action=(action) {
+            button.small.grave type="submit" { ((texts.deed)(deed).label) }
+        }
+    };
+    asked(texts, deed, html! { p { (consequence) } }, form)
+}
+
+/// The same with a form of its own.
+pub(crate) fn asked(texts: &Texts, deed: Deed, consequence: Markup, form: Markup) -> Markup {
+    let words = (texts.deed)(deed);
+    html! {
+        details.sure {
+            summary.small { (words.label) "…" }
+            div {
+                (consequence)
+                div.actions { (form) (keep(words.keep)) }
+            }
+        }
+    }
+}
+
+/// Closes a question. Without scripts it shows the page again, in which every question is closed.
+fn keep(label: &str) -> Markup {
+    html! { a.small href="" role="button" data-dismiss { (label) } }
 }
 
 /// An instant: how far away it is, and in full as its title. A dash for none.

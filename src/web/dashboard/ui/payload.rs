@@ -1,8 +1,9 @@
 //! Payloads, results, errors and headers of any size on a page. Short ones are shown as they
 //! are stored, of long ones the beginning; all of them can be downloaded.
 //!
-//! JSON is indented for reading, and no digit or string of it is touched: a number that a
-//! 64-bit float cannot hold must look as it was sent.
+//! JSON is indented for reading, or a tree whose branches open and close if values are nested in it.
+//! No digit or string of it is touched: a number that a 64-bit float cannot hold must look as it
+//! was sent.
 //!
 //! | size | shown |
 //! | --- | --- |
@@ -16,7 +17,7 @@ use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use serde::de::IgnoredAny;
 
-use super::Texts;
+use super::{Texts, json_tree};
 use crate::broker::JobInfo;
 
 /// The longest text that a page shows whole, in bytes: browsers draw this much at once.
@@ -81,9 +82,19 @@ pub(crate) fn shown(texts: &Texts, here: &str, part: Part, bytes: &[u8]) -> Mark
         a href={ (here) "/" (part.name()) } download { (texts.download) }
     };
     if size <= MAX_WHOLE_BYTES {
+        let tree = (part != Part::Error).then(|| std::str::from_utf8(bytes).ok()).flatten();
+        let tree = tree.and_then(json_tree::tree);
         let text = if part == Part::Error { text(bytes) } else { pretty(bytes) };
         return html! {
-            pre class=[bad] { (text) }
+            @if let Some(tree) = tree {
+                div.card.wide tabindex="0" role="group" aria-label=(part.name()) { (tree) }
+                details.more data-key={ "text-" (part.name()) } {
+                    summary { (texts.as_text) }
+                    pre { (text) }
+                }
+            } @else {
+                pre class=[bad] { (text) }
+            }
             @if size > HEAD_BYTES { p.hint { ((texts.bytes)(size)) " " (link) } }
         };
     }

@@ -1,11 +1,14 @@
 //! All page texts in English.
 //!
 //! Labels and buttons are short and have no full stop; sentences have one. A button says what it
-//! does (`Run now`), a notice says what has happened (`The job is moved to pending.`), a question
+//! does, with its object (`Run job`), a notice says what has happened (`The job is moved to pending.`), a question
 //! says what will happen and whether it can be undone. The terms are the glossary's
 //! (`docs/glossary.md`): pending, active, in flight, slot, finding, repair.
 
+mod deeds;
+
 use super::Texts;
+use super::deeds::Deed;
 use crate::broker::{FindingKind as TableKind, WorkerState};
 use crate::inspector::Span;
 use crate::job::JobState;
@@ -60,15 +63,16 @@ pub(super) const TEXTS: Texts = Texts {
     event_completed: "Completed",
     event_next: "Next attempt due",
     event_removed: "Will be removed",
+    done_cancel_waiting: "The job was waiting, not running: it is archived.",
+    followed_title: "What becomes of them",
+    followed_gone: "removed",
+    followed_gone_hint: "Succeeded without retention, or deleted",
+    followed_retry_hint: "Failed, with retries left",
+    followed_archived_hint: "Failed for good, or archived by somebody",
+    refresh: "Refresh",
+    act_on_job: "Actions on this job",
     bulk_actions: "Actions on all",
-    run_all: "Run all now",
-    archive_all: "Archive all",
-    delete_all: "Delete all",
     bulk_continues: "The action continues when this page is closed.",
-    jobs_run: "jobs moved to pending.",
-    jobs_archived: "jobs archived.",
-    jobs_deleted: "jobs deleted.",
-    jobs_changed: "jobs changed.",
     back: "Back",
     chart_failed: "failed",
     chart_attempts: "all",
@@ -125,7 +129,7 @@ pub(super) const TEXTS: Texts = Texts {
     state: "State",
     worker_lost: "worker lost",
     cancelling: "cancelling",
-    attempts: "Attempts",
+    retries_used: "Retries used",
     due: "Due",
     pending_since: "Pending since",
     worker: "Worker",
@@ -140,21 +144,14 @@ pub(super) const TEXTS: Texts = Texts {
     last_error: "Last error",
     payload: "Payload",
     result: "Result",
+    as_text: "As text",
+    fields_left_out: "This form does not have these fields of the job's payload, so the new job will lack them: ",
     headers: "Headers",
     attempt_failed: "An attempt failed",
     timeline: "Timeline",
-    run_now: "Run now",
-    run_next: "Run next",
-    cancel: "Cancel",
-    cancel_sure: "Cancels this attempt and archives the job.",
-    reschedule: "Reschedule",
     reschedule_when: "When",
     reschedule_hint: "in 20 minutes, 18:00, tomorrow 9:00, 2026-12-24 18:00",
     reschedule_as: "The job becomes due at this moment:",
-    archive: "Archive",
-    duplicate: "Duplicate",
-    delete: "Delete",
-    delete_sure: "Deletes the job permanently.",
     edit_payload: "Edit payload",
     save: "Save",
     headers_unit: "headers",
@@ -227,9 +224,6 @@ pub(super) const TEXTS: Texts = Texts {
     paused: "paused",
     states: "States",
     queue_running: "running",
-    resume: "Resume",
-    pause: "Pause",
-    delete_queue: "Delete queue",
     job_type_filter: "Job type",
     text: "Text",
     text_hint: "ID, payload, error",
@@ -247,9 +241,6 @@ pub(super) const TEXTS: Texts = Texts {
     limit_types: "Job types",
     limit_key: "Key",
     limit_concurrency: "Maximum at once",
-    limit_set: "Set a limit",
-    limit_set_hint: "A limit of the same name is replaced. It needs a maximum at once, a rate, or both.",
-    limit_delete_sure: "Remove the limit? Waiting jobs become pending.",
     jobs_none: "No jobs.",
     started: "Started",
     when: "When",
@@ -283,8 +274,6 @@ pub(super) const TEXTS: Texts = Texts {
     finding_count: "Entries",
     finding_examples: "Examples",
     doctor_healthy: "No problems found.",
-    repair: "Repair",
-    repair_sure: "Repairs what can be repaired. Jobs that are in no list are put back, most of them to pending, and may run twice.",
     repaired: "repaired",
     workers_none: "No worker process is running.",
     process: "Process",
@@ -293,23 +282,12 @@ pub(super) const TEXTS: Texts = Texts {
     queues: "Queues",
     worker_slots: "Slots in use",
     worker_memory: "Memory",
-    worker_change: "Change",
     worker_fixed: "A Go process or an older version: it takes no changes from here.",
-    worker_quiet: "Quiet worker",
-    worker_quiet_sure: "This process takes no more jobs. Its running jobs finish; then it stays idle until you resume it or it restarts. Other processes go on.",
-    worker_resume: "Resume worker",
-    worker_change_sure: "More slots are used at once. With fewer, running jobs finish first; none is cancelled. An empty field means: as configured.",
-    worker_change_one: "Change worker",
     worker_as_configured: "as configured",
     worker_how_long: "For how long",
     worker_until: "until",
     workers_all: "All workers",
     workers_all_asked: "Asked of all workers, also of those that start later:",
-    workers_quiet: "Quiet all workers",
-    workers_quiet_sure: "No process takes jobs any more. Running jobs finish; all others wait until you resume the workers.",
-    workers_resume: "Resume all workers",
-    workers_resume_sure: "Every process takes jobs again, also those that were made quiet one by one.",
-    workers_change: "Change all workers",
     done_quiet: "Asked to take no more jobs. The state below says when it is so.",
     done_unquiet: "Asked to take jobs again. The state below says when it is so.",
     done_worker: "The change was asked for. A change that is not applied yet is marked below.",
@@ -429,6 +407,7 @@ pub(super) const TEXTS: Texts = Texts {
     types_last_seen: "Last seen",
     types_since: |version| format!(", first with version {version}"),
     version: "Version",
+    of: |some, all| format!("{some} of {all}"),
     attempt_number_failed: |attempt| format!("Attempt {attempt} failed"),
     bytes: |size| format!("{size} bytes"),
     page_number: |page| format!("Page {page}"),
@@ -436,11 +415,22 @@ pub(super) const TEXTS: Texts = Texts {
     of_the_first: |jobs| format!("Of the first {jobs} jobs."),
     last_range: |range| format!("Last {range}"),
     beginning_of: |size| format!("The beginning of {size} bytes. "),
-    delete_queue_sure: |jobs| format!("Deletes the queue and its jobs ({jobs}) permanently."),
-    question: |action, jobs| match jobs {
-        1 => format!("{action}: 1 job."),
-        _ => format!("{action}: {jobs} jobs."),
+    deed: deeds::texts,
+    deed_for: |deed, jobs| {
+        let verb = (deeds::texts(deed).label).split(' ').next().unwrap_or_default();
+        if jobs == 1 { format!("{verb} 1 job") } else { format!("{verb} {jobs} jobs") }
     },
+    done_to_jobs: |deed, jobs| {
+        let noun = if jobs == 1 { "job" } else { "jobs" };
+        format!("{jobs} {noun} {}.", past(deed))
+    },
+    done_to_some: |deed, done, total| match total {
+        0 => format!("{done} jobs {}.", past(deed)),
+        _ => format!("{done} / {total} jobs {}.", past(deed)),
+    },
+    followed_ended: |ended, all| format!("{ended} of {all} have ended."),
+    followed_first: |followed, all| format!("The first {followed} of {all} jobs are followed."),
+    delete_queue_sure: |jobs| format!("Deletes the queue and its jobs ({jobs}) permanently."),
     doctor_looked: |looked, queues| format!("Examined {looked} entries in {queues} queues."),
     finding_name: |kind| match kind {
         TableKind::Ghost => "An ID whose job does not exist",
@@ -478,3 +468,13 @@ pub(super) const TEXTS: Texts = Texts {
         TableKind::CheckRefused => "The store refused the examination",
     },
 };
+
+/// What has happened to jobs.
+fn past(deed: Deed) -> &'static str {
+    match deed {
+        Deed::RunJobs => "moved to pending",
+        Deed::ArchiveJobs => "archived",
+        Deed::DeleteJobs => "deleted",
+        _ => "changed",
+    }
+}

@@ -3,9 +3,11 @@
 //! Terms follow the English file. The names of job states are translated. The names of filters,
 //! fields and configuration keys are not, because they have to be typed as they are.
 
+mod deeds;
 mod reason;
 
 use super::Texts;
+use super::deeds::Deed;
 use crate::broker::{FindingKind as TableKind, WorkerState};
 use crate::job::JobState;
 use crate::web::api::registration::{
@@ -39,7 +41,7 @@ pub(super) const TEXTS: Texts = Texts {
     unique_until: "ロックの終わり",
     unique_key: "ロックのキー",
     on_conflict: "ロックがあるとき",
-    done_run: "ジョブを実行待ちに移しました。",
+    done_run: "ジョブを待機中に移しました。",
     done_run_next: "ジョブをキューの先頭に移しました。",
     done_archive: "ジョブをアーカイブしました。",
     done_delete: "ジョブを削除しました。",
@@ -59,15 +61,16 @@ pub(super) const TEXTS: Texts = Texts {
     event_completed: "完了",
     event_next: "次の試行の予定",
     event_removed: "削除予定",
+    done_cancel_waiting: "ジョブは実行中ではなく待機中だったため、アーカイブしました。",
+    followed_title: "その後の状態",
+    followed_gone: "削除済み",
+    followed_gone_hint: "保持期間なしで成功したか、削除されました",
+    followed_retry_hint: "失敗し、再試行を待っています",
+    followed_archived_hint: "最終的に失敗したか、アーカイブされました",
+    refresh: "再読み込み",
+    act_on_job: "このジョブの操作",
     bulk_actions: "一括操作",
-    run_all: "すべて今すぐ実行",
-    archive_all: "すべてアーカイブ",
-    delete_all: "すべて削除",
     bulk_continues: "このページを閉じても処理は続きます。",
-    jobs_run: "件のジョブを待機中に移しました。",
-    jobs_archived: "件のジョブをアーカイブしました。",
-    jobs_deleted: "件のジョブを削除しました。",
-    jobs_changed: "件のジョブを変更しました。",
     back: "戻る",
     chart_failed: "失敗",
     chart_attempts: "すべて",
@@ -124,7 +127,7 @@ pub(super) const TEXTS: Texts = Texts {
     state: "状態",
     worker_lost: "ワーカー不明",
     cancelling: "キャンセル中",
-    attempts: "試行",
+    retries_used: "再試行（使用済み）",
     due: "実行予定",
     pending_since: "待機開始",
     worker: "ワーカー",
@@ -139,21 +142,14 @@ pub(super) const TEXTS: Texts = Texts {
     last_error: "最後のエラー",
     payload: "ペイロード",
     result: "結果",
+    as_text: "テキストで表示",
+    fields_left_out: "元のペイロードの次の項目はこのフォームにないため、新しいジョブには含まれません: ",
     headers: "ヘッダー",
     attempt_failed: "試行が失敗",
     timeline: "経過",
-    run_now: "今すぐ実行",
-    run_next: "次に実行",
-    cancel: "キャンセル",
-    cancel_sure: "この試行を終了し、ジョブをアーカイブします。",
-    reschedule: "予定を変更",
     reschedule_when: "日時",
     reschedule_hint: "20分後、18:00、明日 9:00、2026-12-24 18:00",
     reschedule_as: "ジョブの実行予定は次の日時になります:",
-    archive: "アーカイブ",
-    duplicate: "複製",
-    delete: "削除",
-    delete_sure: "削除したジョブは元に戻せません。",
     edit_payload: "ペイロードを編集",
     save: "保存",
     headers_unit: "件のヘッダー",
@@ -224,9 +220,6 @@ pub(super) const TEXTS: Texts = Texts {
     paused: "一時停止中",
     states: "状態",
     queue_running: "稼働中",
-    resume: "再開",
-    pause: "一時停止",
-    delete_queue: "キューを削除",
     job_type_filter: "ジョブタイプ",
     text: "テキスト",
     text_hint: "ID、ペイロード、エラー",
@@ -244,9 +237,6 @@ pub(super) const TEXTS: Texts = Texts {
     limit_types: "ジョブタイプ",
     limit_key: "キー",
     limit_concurrency: "同時実行数の上限",
-    limit_set: "制限を設定",
-    limit_set_hint: "同じ名前の制限は置き換えられます。同時実行数かレート、または両方が必要です。",
-    limit_delete_sure: "制限を削除しますか？空き待ちのジョブは待機中になります。",
     jobs_none: "該当するジョブはありません。",
     started: "開始",
     when: "日時",
@@ -280,8 +270,6 @@ pub(super) const TEXTS: Texts = Texts {
     finding_count: "件数",
     finding_examples: "例",
     doctor_healthy: "問題はありません。",
-    repair: "修復",
-    repair_sure: "修復できるものを修復します。どこにもないジョブは待機列に戻り、二度実行されることがあります。",
     repaired: "修復済み",
     workers_none: "稼働中のワーカーはありません。",
     process: "プロセス",
@@ -290,23 +278,12 @@ pub(super) const TEXTS: Texts = Texts {
     queues: "キュー",
     worker_slots: "使用中のスロット",
     worker_memory: "メモリ",
-    worker_change: "変更",
     worker_fixed: "Goのプロセスか以前のバージョンのため、ここからは変更できません。",
-    worker_quiet: "ワーカーの受付を停止",
-    worker_quiet_sure: "このプロセスは新しいジョブを受け付けなくなります。実行中のジョブは最後まで実行され、その後は再開するか再起動するまで待機します。他のプロセスには影響しません。",
-    worker_resume: "ワーカーの受付を再開",
-    worker_change_sure: "スロットを増やすとすぐに使われます。減らした場合も実行中のジョブは最後まで実行され、キャンセルされません。空欄にすると設定ファイルの値に戻ります。",
-    worker_change_one: "ワーカーを変更",
     worker_as_configured: "設定どおり",
     worker_how_long: "期間",
     worker_until: "期限:",
     workers_all: "すべてのワーカー",
     workers_all_asked: "すべてのワーカー（これから起動するものを含む）への指示:",
-    workers_quiet: "すべてのワーカーの受付を停止",
-    workers_quiet_sure: "どのプロセスも新しいジョブを受け付けなくなります。実行中のジョブは最後まで実行され、残りのジョブは受付を再開するまで待機します。",
-    workers_resume: "すべてのワーカーの受付を再開",
-    workers_resume_sure: "個別に停止したものも含め、すべてのプロセスがジョブの受付を再開します。",
-    workers_change: "すべてのワーカーを変更",
     done_quiet: "受付の停止を指示しました。反映されると下の状態が変わります。",
     done_unquiet: "受付の再開を指示しました。反映されると下の状態が変わります。",
     done_worker: "変更を指示しました。まだ反映されていない変更には下に印が付きます。",
@@ -426,6 +403,7 @@ pub(super) const TEXTS: Texts = Texts {
     types_last_seen: "最後の確認",
     types_since: |version| format!("、バージョン{version}を最初に確認"),
     version: "バージョン",
+    of: |some, all| format!("{all}回中{some}回"),
     attempt_number_failed: |attempt| format!("{attempt}回目の試行が失敗"),
     bytes: |size| format!("{size}バイト"),
     page_number: |page| format!("{page}ページ"),
@@ -435,8 +413,16 @@ pub(super) const TEXTS: Texts = Texts {
         format!("直近{}", range.replace('m', "分").replace('h', "時間").replace('d', "日"))
     },
     beginning_of: |size| format!("{size}バイトのうち先頭のみを表示しています。"),
+    deed: deeds::texts,
+    deed_for: |deed, jobs| format!("{jobs}件の{}", deeds::texts(deed).label),
+    done_to_jobs: |deed, jobs| format!("{jobs}件のジョブを{}。", past(deed)),
+    done_to_some: |deed, done, total| match total {
+        0 => format!("{done}件のジョブを{}。", past(deed)),
+        _ => format!("{total}件中{done}件のジョブを{}。", past(deed)),
+    },
+    followed_ended: |ended, all| format!("{all}件中{ended}件が終了しました。"),
+    followed_first: |followed, all| format!("{all}件のうち最初の{followed}件を追跡しています。"),
     delete_queue_sure: |jobs| format!("キューとジョブ{jobs}件を削除します。元に戻せません。"),
-    question: |action, jobs| format!("{jobs}件のジョブを対象に「{action}」を行います。"),
     doctor_looked: |looked, queues| format!("{queues}個のキューの{looked}件を調べました。"),
     finding_name: |kind| match kind {
         TableKind::Ghost => "ジョブのないID",
@@ -471,6 +457,16 @@ pub(super) const TEXTS: Texts = Texts {
         TableKind::CheckRefused => "検査できません",
     },
 };
+
+/// What has happened to jobs.
+fn past(deed: Deed) -> &'static str {
+    match deed {
+        Deed::RunJobs => "待機中に移しました",
+        Deed::ArchiveJobs => "アーカイブしました",
+        Deed::DeleteJobs => "削除しました",
+        _ => "変更しました",
+    }
+}
 
 /// The name of a state.
 fn state_name(state: JobState) -> &'static str {

@@ -13,10 +13,13 @@
 //! needs. The reader chooses a language on a page (`display`), or the browser's `Accept-Language`
 //! does ([`Texts::preferred`]).
 
+pub(crate) mod deeds;
 mod english;
 mod japanese;
 
 use std::time::Duration;
+
+use deeds::{Deed, DeedTexts};
 
 use crate::broker::{FindingKind, WorkerChangeInfo, WorkerState};
 use crate::inspector::Reason;
@@ -118,24 +121,26 @@ pub(crate) struct Texts {
     pub event_next: &'static str,
     /// Timeline of a job: when its retention ends.
     pub event_removed: &'static str,
+    /// Notice on a job's page: its cancellation found it waiting, and archived it.
+    pub done_cancel_waiting: &'static str,
+    /// Heading of the jobs that the page follows to their ends.
+    pub followed_title: &'static str,
+    /// A followed job that is not stored any more, as a state.
+    pub followed_gone: &'static str,
+    /// What that means.
+    pub followed_gone_hint: &'static str,
+    /// What it means that a followed job is in retry.
+    pub followed_retry_hint: &'static str,
+    /// What it means that a followed job is archived.
+    pub followed_archived_hint: &'static str,
+    /// Link that shows the present, for readers without scripts.
+    pub refresh: &'static str,
+    /// Menu of a group of deeds, for screen readers: what they are for.
+    pub act_on_job: &'static str,
     /// Name of the group of buttons for all jobs of a list, for screen readers.
     pub bulk_actions: &'static str,
-    /// Button and title: move all jobs of a list to pending.
-    pub run_all: &'static str,
-    /// Button and title: archive all jobs of a list.
-    pub archive_all: &'static str,
-    /// Button and title: delete all jobs of a list.
-    pub delete_all: &'static str,
     /// Page of a running action: closing it does not stop the action.
     pub bulk_continues: &'static str,
-    /// After a number: jobs that an action moved to pending.
-    pub jobs_run: &'static str,
-    /// After a number: jobs that an action archived.
-    pub jobs_archived: &'static str,
-    /// After a number: jobs that an action deleted.
-    pub jobs_deleted: &'static str,
-    /// After a number: jobs of an action that the address does not name.
-    pub jobs_changed: &'static str,
     /// Link to the page before.
     pub back: &'static str,
     /// Tooltip of a bar, before the number of failed attempts.
@@ -248,8 +253,8 @@ pub(crate) struct Texts {
     pub worker_lost: &'static str,
     /// Page of an active job: its cancellation is requested.
     pub cancelling: &'static str,
-    /// Column and fact: attempts so far and their maximum.
-    pub attempts: &'static str,
+    /// Column and fact: how many retries a job has used, of how many.
+    pub retries_used: &'static str,
     /// Column and fact: when a job is due.
     pub due: &'static str,
     /// Column and fact: since when a job is pending.
@@ -278,39 +283,25 @@ pub(crate) struct Texts {
     pub payload: &'static str,
     /// Page of a job: heading of the result.
     pub result: &'static str,
+    /// Opens a payload or result as text, below its tree.
+    pub as_text: &'static str,
+    /// Enqueue page: before the names of fields of the job's payload that its schema does not have.
+    pub fields_left_out: &'static str,
     /// Page of a job: heading of the headers.
     pub headers: &'static str,
     /// Timeline of a job: a failure of a worker that keeps no list of failures.
     pub attempt_failed: &'static str,
     /// Page of a job: heading of the timeline.
     pub timeline: &'static str,
-    /// Button: move a job to pending, or run a periodic job by hand.
-    pub run_now: &'static str,
-    /// Button: makes a job the first pending one.
-    pub run_next: &'static str,
-    /// Button: request the cancellation of an active job.
-    pub cancel: &'static str,
-    /// Question before a cancellation.
-    pub cancel_sure: &'static str,
-    /// Button: change the due time of a job.
-    pub reschedule: &'static str,
     /// Job page: label of the moment to which a job is rescheduled.
     pub reschedule_when: &'static str,
     /// Job page: what may be written there.
     pub reschedule_hint: &'static str,
     /// Job page: the question, before the moment.
     pub reschedule_as: &'static str,
-    /// Button: archive a job.
-    pub archive: &'static str,
-    /// Button: enqueue a copy of a job.
-    pub duplicate: &'static str,
-    /// Button: delete a job.
-    pub delete: &'static str,
-    /// Question before a job is deleted.
-    pub delete_sure: &'static str,
     /// Link to the form for a payload.
     pub edit_payload: &'static str,
-    /// Button of the form for a payload.
+    /// Button of the form for how pages are shown.
     pub save: &'static str,
     /// Page of a job, after the number of headers if not all are shown.
     pub headers_unit: &'static str,
@@ -448,12 +439,6 @@ pub(crate) struct Texts {
     pub states: &'static str,
     /// Fact: the queue is not paused.
     pub queue_running: &'static str,
-    /// Button: resume a paused queue.
-    pub resume: &'static str,
-    /// Button: pause a queue.
-    pub pause: &'static str,
-    /// Button: delete a queue.
-    pub delete_queue: &'static str,
     /// Page of a queue: label of the filter by job type.
     pub job_type_filter: &'static str,
     /// Page of a queue: label of the filter by text.
@@ -488,12 +473,6 @@ pub(crate) struct Texts {
     pub limit_key: &'static str,
     /// Field: how many jobs run at once.
     pub limit_concurrency: &'static str,
-    /// Button: set a limit.
-    pub limit_set: &'static str,
-    /// Above the fields of a limit: a limit of the same name is replaced.
-    pub limit_set_hint: &'static str,
-    /// Question before a limit is removed.
-    pub limit_delete_sure: &'static str,
     /// A list without jobs.
     pub jobs_none: &'static str,
     /// Column: when an attempt or a process started.
@@ -560,10 +539,6 @@ pub(crate) struct Texts {
     pub finding_examples: &'static str,
     /// Page of the doctor: nothing was found.
     pub doctor_healthy: &'static str,
-    /// Doctor: the button.
-    pub repair: &'static str,
-    /// Doctor: the question before the repair.
-    pub repair_sure: &'static str,
     /// Doctor: mark of a finding that was repaired.
     pub repaired: &'static str,
     /// Page of worker processes: there are none.
@@ -580,20 +555,8 @@ pub(crate) struct Texts {
     pub worker_slots: &'static str,
     /// Column: the memory of a worker process.
     pub worker_memory: &'static str,
-    /// Column and summary: changing a worker process.
-    pub worker_change: &'static str,
     /// Instead of actions: a process that takes none.
     pub worker_fixed: &'static str,
-    /// Button: a process is to dequeue nothing.
-    pub worker_quiet: &'static str,
-    /// The question before it.
-    pub worker_quiet_sure: &'static str,
-    /// Button: a process is to dequeue again.
-    pub worker_resume: &'static str,
-    /// What a change of slots and weights does.
-    pub worker_change_sure: &'static str,
-    /// Button that changes one process.
-    pub worker_change_one: &'static str,
     /// Placeholder: the configured value.
     pub worker_as_configured: &'static str,
     /// Field: how long a change holds.
@@ -604,16 +567,6 @@ pub(crate) struct Texts {
     pub workers_all: &'static str,
     /// Before what all processes were asked, also those that start later.
     pub workers_all_asked: &'static str,
-    /// Button: all processes are to dequeue nothing.
-    pub workers_quiet: &'static str,
-    /// The question before it.
-    pub workers_quiet_sure: &'static str,
-    /// Button: all processes are to dequeue again.
-    pub workers_resume: &'static str,
-    /// The question before it.
-    pub workers_resume_sure: &'static str,
-    /// Button that changes all processes.
-    pub workers_change: &'static str,
     /// Notice: processes were asked to dequeue nothing.
     pub done_quiet: &'static str,
     /// Notice: processes were asked to dequeue again.
@@ -668,6 +621,8 @@ pub(crate) struct Texts {
     pub all_of_type: fn(u64, &str, &str) -> String,
     /// Number of jobs and their state.
     pub all_of_state: fn(u64, &str) -> String,
+    /// How many of how many.
+    pub of: fn(u32, u32) -> String,
     /// Which attempt failed.
     pub attempt_number_failed: fn(u32) -> String,
     /// Navigation and title of the list of job types.
@@ -756,10 +711,20 @@ pub(crate) struct Texts {
     pub last_range: fn(&str) -> String,
     /// Only the beginning of this many bytes is shown.
     pub beginning_of: fn(usize) -> String,
+    /// What a button does.
+    pub deed: fn(Deed) -> DeedTexts,
+    /// The button of a deed for this many jobs: the verb and their number.
+    pub deed_for: fn(Deed, u64) -> String,
+    /// After a deed: what has happened to this many jobs.
+    pub done_to_jobs: fn(Deed, u64) -> String,
+    /// While a deed goes on: to how many of how many jobs it has happened.
+    pub done_to_some: fn(Deed, u64, u64) -> String,
+    /// Under way after jobs were moved to pending: how many of them have ended.
+    pub followed_ended: fn(usize, usize) -> String,
+    /// Only this many of so many jobs are followed.
+    pub followed_first: fn(usize, u64) -> String,
     /// Deleting a queue with this many jobs.
     pub delete_queue_sure: fn(u64) -> String,
-    /// The name of an action and the number of jobs it is for.
-    pub question: fn(&str, usize) -> String,
     /// Number of entries and queues that the doctor checked.
     pub doctor_looked: fn(u64, usize) -> String,
     /// What a finding of the doctor means.
