@@ -155,6 +155,9 @@ pub struct JobQueueConfig {
     /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each
     /// process, so that links of another one, or from before a restart, are unknown.
     pub(crate) status_key: Option<Secret>,
+    /// The address of a trace in the application's tracing system, with `{trace_id}` in it: the page
+    /// of a job that belongs to a trace links to it. Default none.
+    pub trace_url: Option<String>,
     /// TCP port of a process that only runs jobs and serves the health routes. Default 8082,
     /// beside Rocket's own 8000; 0 chooses a free one.
     pub port: u16,
@@ -217,6 +220,7 @@ impl Default for JobQueueConfig {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             status_key: None,
+            trace_url: None,
             port: 8082,
             openapi: true,
             docs: true,
@@ -285,6 +289,7 @@ impl JobQueueConfig {
                 .transpose()?
                 .unwrap_or_default(),
             status_key: table.get("status_key").map(status_key).transpose()?,
+            trace_url: table.get("trace_url").map(trace_url).transpose()?,
             port: table.get("port").map_or(Ok(default.port), port)?,
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,
@@ -374,6 +379,28 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(not shown)")
+    }
+}
+
+/// What stands for the id in `trace_url`.
+const TRACE_ID: &str = "{trace_id}";
+
+impl JobQueueConfig {
+    /// The address of a trace in the application's tracing system, if that is configured.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn trace_link(&self, trace_id: &str) -> Option<String> {
+        Some(self.trace_url.as_ref()?.replace(TRACE_ID, trace_id))
+    }
+}
+
+/// A link that no page may turn into a script.
+fn trace_url(leaf: &Leaf) -> Result<String, Error> {
+    const EXPECTED: &str = "an address that begins with http://, https:// or / and has {trace_id}";
+    let text = leaf.text(EXPECTED)?;
+    let is_address = ["http://", "https://", "/"].iter().any(|begin| text.starts_with(begin));
+    match is_address && text.contains(TRACE_ID) {
+        true => Ok(text.to_owned()),
+        false => Err(leaf.error(EXPECTED, &quoted(text))),
     }
 }
 

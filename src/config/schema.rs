@@ -209,6 +209,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("register_route", ValueKind::Bool, "true"),
     key("register_max_waiting", ValueKind::Number, "1000"),
     key("status_key", ValueKind::Secret, ""),
+    key("trace_url", ValueKind::Text, ""),
     key("port", ValueKind::Number, "8082"),
     key("openapi", ValueKind::Bool, "true"),
     key("docs", ValueKind::Bool, "true"),

@@ -15,15 +15,18 @@ use std::borrow::Cow;
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::JobInfo;
+use crate::broker::{JobFailure, JobInfo, MAX_FAILURES};
 use crate::inspector::Reason;
 use crate::job::JobState;
 use crate::time::Timestamp;
+use crate::trace::Trace;
 use crate::web::dashboard::ui::job_table::choice_value;
 use crate::web::dashboard::ui::parts::{asked, deed, fact, instant, question, short};
 use crate::web::dashboard::ui::payload::{self, Part};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Deed, HtmlPage, NavPage, Site, Texts, View, layout};
+use crate::web::dashboard::ui::{
+    Deed, HtmlPage, NavPage, Site, Texts, View, layout, state, states,
+};
 
 /// Maximum headers on the page; all of them can be downloaded.
 const MAX_HEADERS: usize = 100;
@@ -74,6 +77,7 @@ fn detail(site: &Site<'_>, info: &JobInfo, reasons: &[Reason], editing: bool) ->
                 (payload::shown(texts, &here, Part::Error, job.last_error.as_bytes()))
             }
         }
+        (states::picture(texts, now, info))
         (timeline(texts, now, info))
         section {
             h2 { (texts.payload) }
@@ -106,7 +110,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
             a href=(site.reader.queue(&job.queue)) { (job.queue) }
         }))
         (fact(texts.state, html! {
-            span.tag { ((texts.state_name)(info.state)) }
+            (state::state(texts, info.state))
             @if info.orphaned { " " span.tag { (texts.worker_lost) } }
             @if let Some(after) = info.cancelling {
                 " " span.tag { (texts.cancelling) " (" (format!("{after:?}").to_lowercase()) ")" }
@@ -115,6 +119,11 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         (fact(texts.explanation, html! {
             @for reason in reasons { div { (cut(&(texts.reason)(reason))) } }
         }))
+        @if !info.failures.is_empty() {
+            (fact(texts.failed_attempts, html! {
+                (info.failures.len()) @if info.failures.len() == MAX_FAILURES { "+" }
+            }))
+        }
         (fact(texts.retries_used, html! { ((texts.of)(job.retried, job.max_retry)) }))
         @if info.due.is_some() { (fact(texts.due, time(info.due))) }
         @if info.start_by.is_some() { (fact(texts.start_by, time(info.start_by))) }
@@ -132,6 +141,14 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         @if !job.group.is_empty() { (fact(texts.group, html! { (cut(&job.group)) })) }
         @if let Some(version) = &info.version { (fact(texts.version, html! { (version) })) }
         @if info.losses > 0 { (fact(texts.workers_lost, html! { (info.losses) })) }
+        @if let Some(trace) = Trace::of(&job.headers) {
+            (fact(texts.trace, html! {
+                @match site.queue.config().trace_link(trace.id()) {
+                    Some(link) => { a href=(link) rel="noreferrer" { code { (trace.id()) } } }
+                    None => { code { (trace.id()) } }
+                }
+            }))
+        }
         @if let Some(progress) = &info.progress {
             (fact(texts.progress, html! {
                 @if let Some(percent) = progress.percent() {
@@ -152,7 +169,7 @@ fn timeline(texts: &Texts, now: Timestamp, info: &JobInfo) -> Markup {
             failure.at,
             html! {
                 ((texts.attempt_number_failed)(failure.attempt))
-                @if let Some(version) = &failure.version { " (" (texts.version) " " (version) ")" }
+                (attempt_facts(texts, failure))
                 @let line = short(&failure.error);
                 @if line == failure.error { ": " code { (line) } } @else {
                     details { summary { code { (line) } } pre.bad { (cut(&failure.error)) } }
@@ -191,6 +208,19 @@ fn timeline(texts: &Texts, now: Timestamp, info: &JobInfo) -> Markup {
             }
         }
     }
+}
+
+/// Who made an attempt, how long its job waited for it, and how long it took, as far as it is known.
+fn attempt_facts(texts: &Texts, failure: &JobFailure) -> Markup {
+    let span = |length| (texts.span)(length);
+    let facts = [
+        failure.worker.clone(),
+        failure.version.as_ref().map(|version| format!("{} {version}", texts.version)),
+        failure.waited.map(|waited| (texts.attempt_waited)(&span(waited))),
+        failure.ran.map(|ran| (texts.attempt_ran)(&span(ran))),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    html! { @if !facts.is_empty() { p.hint { (facts.join(" · ")) } } }
 }
 
 /// Whether the payload can be edited: the worker of an active job has read it already.

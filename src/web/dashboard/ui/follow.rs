@@ -12,6 +12,7 @@ use rocket::http::RawStr;
 use super::Texts;
 use super::parts::job_link;
 use super::reader::{Reader, escaped};
+use super::state::state as draw_state;
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, JobState, QueueName};
@@ -160,9 +161,13 @@ fn has_ended(state: Option<JobState>) -> bool {
 /// The jobs of one state: how many, what that means, and the first ones.
 fn line(reader: &Reader, state: Option<JobState>, jobs: &[&FollowedJob<'_>]) -> Markup {
     let texts = reader.texts;
-    let name = state.map_or(texts.followed_gone, texts.state_name);
     html! {
-        strong { (jobs.len()) } " " span.tag { (name) } " "
+        strong { (jobs.len()) } " "
+        @match state {
+            Some(state) => { (draw_state(texts, state)) }
+            None => { span.tag { (texts.followed_gone) } }
+        }
+        " "
         @if let Some(hint) = hint(texts, state) { span.count { (hint) } " " }
         @if state.is_some() {
             @for (queue, id, _) in jobs.iter().take(MAX_NAMED) {

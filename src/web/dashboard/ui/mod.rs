@@ -64,6 +64,7 @@ pub(crate) mod parts;
 pub(crate) mod payload;
 pub(crate) mod reader;
 pub(crate) mod state;
+pub(crate) mod states;
 pub(crate) mod table;
 pub(crate) mod texts;
 

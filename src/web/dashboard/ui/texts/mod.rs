@@ -253,6 +253,8 @@ pub(crate) struct Texts {
     pub worker_lost: &'static str,
     /// Page of an active job: its cancellation is requested.
     pub cancelling: &'static str,
+    /// Fact: how many attempts of a job have failed, with a `+` if that is only how many are stored.
+    pub failed_attempts: &'static str,
     /// Column and fact: how many retries a job has used, of how many.
     pub retries_used: &'static str,
     /// Column and fact: when a job is due.
@@ -291,6 +293,12 @@ pub(crate) struct Texts {
     pub headers: &'static str,
     /// Timeline of a job: a failure of a worker that keeps no list of failures.
     pub attempt_failed: &'static str,
+    /// Page of a job: caption of the picture of its states.
+    pub states_picture: &'static str,
+    /// In that picture: a stretch of which nothing is stored.
+    pub states_unknown: &'static str,
+    /// Page of a job: the id of the trace it belongs to.
+    pub trace: &'static str,
     /// Page of a job: heading of the timeline.
     pub timeline: &'static str,
     /// Job page: label of the moment to which a job is rescheduled.
@@ -555,6 +563,8 @@ pub(crate) struct Texts {
     pub worker_slots: &'static str,
     /// Column: the memory of a worker process.
     pub worker_memory: &'static str,
+    /// Column: changing a worker process.
+    pub worker_change: &'static str,
     /// Instead of actions: a process that takes none.
     pub worker_fixed: &'static str,
     /// Placeholder: the configured value.
@@ -623,6 +633,14 @@ pub(crate) struct Texts {
     pub all_of_state: fn(u64, &str) -> String,
     /// How many of how many.
     pub of: fn(u32, u32) -> String,
+    /// In the picture of a job's states: a length of time that goes on.
+    pub states_so_far: fn(&str) -> String,
+    /// In the picture of a job's states: a length of time until the job is due.
+    pub states_planned: fn(&str) -> String,
+    /// How long a job waited until its attempt started.
+    pub attempt_waited: fn(&str) -> String,
+    /// How long an attempt took.
+    pub attempt_ran: fn(&str) -> String,
     /// Which attempt failed.
     pub attempt_number_failed: fn(u32) -> String,
     /// Navigation and title of the list of job types.
