@@ -7,10 +7,12 @@
 //! cargo run --release --example stores -- /var/lib/jobs    # on that disk
 //! cargo run --release --example stores -- /var/lib/jobs 1000000
 //! cargo run --release --example stores -- --only always,open /var/lib/jobs
+//! cargo run --release --example stores -- --json --only memory /var/lib/jobs
 //! ```
 //!
 //! `--only` names parts: `memory`, `everysec`, `always`, `sqlite`, `redis`, `open`. SQLite
-//! needs `python3`, Redis `redis-server`; without the program its lines are left out.
+//! needs `python3`, Redis `redis-server`; without the program its lines are left out. `--json`
+//! prints the lines of the stores as `scripts/bench-peers.sh` reads them.
 // A program: nobody else names its items.
 #![allow(unreachable_pub, missing_debug_implementations)]
 
@@ -21,7 +23,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rocket::local::asynchronous::Client;
@@ -57,8 +59,25 @@ async fn noop(_: Noop) -> Result<(), JobError> {
     Ok(())
 }
 
+/// Whether programs read the lines.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// One line of the table.
 fn say(store: &str, what: &str, per_second: f64) {
+    if JSON.load(Ordering::Relaxed) {
+        let line = match what {
+            "one caller" => "one",
+            "64 callers" => "64",
+            "bulk of 1,000" => "bulk",
+            "drain c=10" => "drain-10",
+            "drain c=100" => "drain-100",
+            _ => return,
+        };
+        let peer = format!("ours-{}", store.replace("disk, ", "disk-"));
+        let line = format!("embedded-{line}");
+        println!("{}", serde_json::json!({ "line": line, "peer": peer, "jobs_per_s": per_second }));
+        return;
+    }
     println!("{store:<16} {what:<18} {per_second:>10.0} /s");
 }
 
@@ -217,6 +236,10 @@ async fn run(mut words: impl Iterator<Item = String>) -> Outcome<()> {
     let mut first = words.next();
     if first.as_deref() == Some(OPEN) {
         return open(Path::new(&words.next().ok_or("expected a folder")?)).await;
+    }
+    if first.as_deref() == Some("--json") {
+        JSON.store(true, Ordering::Relaxed);
+        first = words.next();
     }
     let mut only = None;
     if first.as_deref() == Some("--only") {

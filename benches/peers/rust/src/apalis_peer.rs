@@ -7,38 +7,34 @@ use std::time::{Duration, Instant};
 
 use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage};
-use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 
-use crate::{Meter, Options, Outcome, Scenario};
+use crate::common::{Measured, Meter, Options, Outcome, Scenario};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Noop {
     n: usize,
 }
 
-pub async fn run(
-    options: &Options,
-    redis: &mut MultiplexedConnection,
-) -> Outcome<(Meter, Duration)> {
+pub async fn run(options: &Options) -> Outcome<(Meter, Measured)> {
     let connection = apalis_redis::connect(options.redis.as_str()).await?;
     let config =
         Config::default().batch_size(options.concurrency).persist_results(false).emit_events(false);
     let mut storage = RedisStorage::new(connection).with_config(config);
     match options.scenario {
         Scenario::EnqueueOne => {
-            let meter = Meter::begin(redis).await?;
+            let meter = Meter::begin(&options.redis)?;
             for n in 0..options.jobs {
                 storage.push(Noop { n }).await.map_err(|error| error.to_string())?;
             }
             let took = meter.elapsed();
-            Ok((meter, took))
+            Ok((meter, Measured::Took(took)))
         }
         Scenario::EnqueueBulk => {
-            let meter = Meter::begin(redis).await?;
+            let meter = Meter::begin(&options.redis)?;
             fill(&mut storage, options.jobs, options.batch).await?;
             let took = meter.elapsed();
-            Ok((meter, took))
+            Ok((meter, Measured::Took(took)))
         }
         Scenario::Drain => {
             if options.jobs > 7_000 {
@@ -48,7 +44,7 @@ pub async fn run(
             let ended = Arc::new(AtomicUsize::new(0));
             let first = Arc::new(std::sync::OnceLock::new());
             let (count, began) = (Arc::clone(&ended), Arc::clone(&first));
-            let meter = Meter::begin(redis).await?;
+            let meter = Meter::begin(&options.redis)?;
             let worker = WorkerBuilder::new("peer")
                 .backend(storage.poll_with_interval(Duration::from_millis(100)))
                 .concurrency(options.concurrency)
@@ -62,9 +58,11 @@ pub async fn run(
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let took = first.get().ok_or("no job began")?.elapsed();
-            Ok((meter, took))
+            Ok((meter, Measured::Took(took)))
         }
-        Scenario::EnqueueConcurrent => Err("apalis-redis: not one of its lines".into()),
+        Scenario::EnqueueConcurrent | Scenario::Latency | Scenario::Delay => {
+            Err("apalis-redis: not one of its lines".into())
+        }
     }
 }
 

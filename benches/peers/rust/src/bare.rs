@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 
-use crate::{Meter, Options, Outcome, Scenario};
+use crate::common::{Measured, Meter, Options, Outcome, Scenario};
 
 /// Jobs of one script, and drains in flight.
 const BATCH: usize = 100;
@@ -137,7 +137,7 @@ async fn drain(
 pub async fn run(
     options: &Options,
     redis: &mut MultiplexedConnection,
-) -> Outcome<(Meter, Duration)> {
+) -> Outcome<(Meter, Measured)> {
     let callers = match options.scenario {
         Scenario::EnqueueOne => (1, 1),
         Scenario::EnqueueConcurrent => (options.concurrency, 1),
@@ -146,18 +146,19 @@ pub async fn run(
             fill(redis, options.jobs, 2, BATCH).await?;
             let left = Arc::new(AtomicUsize::new(options.jobs));
             let lane = options.concurrency.div_ceil(FLIGHTS).min(BATCH);
-            let meter = Meter::begin(redis).await?;
+            let meter = Meter::begin(&options.redis)?;
             let lanes =
                 (0..FLIGHTS).map(|_| tokio::spawn(drain(redis.clone(), lane, Arc::clone(&left))));
             for lane in lanes.collect::<Vec<_>>() {
                 lane.await??;
             }
             let took = meter.elapsed();
-            return Ok((meter, took));
+            return Ok((meter, Measured::Took(took)));
         }
+        Scenario::Latency | Scenario::Delay => return Err("bare: not one of its lines".into()),
     };
-    let meter = Meter::begin(redis).await?;
+    let meter = Meter::begin(&options.redis)?;
     fill(redis, options.jobs, callers.0, callers.1).await?;
     let took = meter.elapsed();
-    Ok((meter, took))
+    Ok((meter, Measured::Took(took)))
 }
