@@ -13,8 +13,10 @@
 //! everything else: retries, results, locks, archiving and unconfirmed dequeues.
 //! Both must have the same effect; `tests/it/twins.rs` compares them.
 //!
-//! What may surprise. The queues come in order of priority: only
-//! [`FIRST_QUEUES`] are asked unless they leave slots free. If one queue refuses,
+//! What may surprise. On a Cluster, the calls of all queues whose jobs ended are under way at
+//! once, so that a worker of many queues waits for one round trip and not for one each. The
+//! queues come in order of priority: only [`FIRST_QUEUES`] are asked unless they leave slots
+//! free. If one queue refuses,
 //! every queue is asked alone, so a damaged queue stops no other. A call that
 //! dequeues is never repeated as it is: jobs it may have claimed are remembered as
 //! unconfirmed and delivered by the next call. A job that cannot be settled
@@ -22,6 +24,8 @@
 
 use std::slice::Chunks;
 use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 
 use super::exchange_call::{CallReply, QueuePart, Settle};
 use super::reply;
@@ -118,6 +122,9 @@ impl<'a> Exchange<'a> {
     /// Makes the calls one after another until all parts are done and no slot is left, or no
     /// queue.
     async fn run(mut self) -> ExchangeReply {
+        if self.broker.pool.is_cluster() {
+            self.settle_everywhere().await;
+        }
         while let Some((call, room)) = self.next_call() {
             if call.is_empty() {
                 continue;
@@ -137,6 +144,43 @@ impl<'a> Exchange<'a> {
             _ => Ok(self.dequeued),
         };
         ExchangeReply { settled: self.settled, dequeued }
+    }
+
+    /// Makes the calls of all queues with settlements at the same time. Each may fill the slots
+    /// that it frees; those that are free already are for the queue that comes first.
+    async fn settle_everywhere(&mut self) {
+        let first = self.parts.iter().find(|part| part.dequeues).map(|part| part.queue);
+        let is_settling = |part: &QueuePart| !part.settles.is_empty();
+        if self.parts.iter().filter(|part| is_settling(part)).count() < 2 {
+            return;
+        }
+        let mut free = self.at_most.saturating_sub(self.unsettled);
+        let mut left = self.at_most;
+        let mut calls = Vec::new();
+        for mut part in std::mem::take(&mut self.parts) {
+            if !is_settling(&part) {
+                self.parts.push(part);
+                continue;
+            }
+            let own = part.settles.len();
+            // A queue may have two parts, of which one dequeues.
+            let is_first = part.dequeues && first == Some(part.queue);
+            let room = if is_first { own + std::mem::take(&mut free) } else { own };
+            let room = if part.dequeues { room.min(left).min(MAX_BATCH_JOBS) } else { 0 };
+            left -= room;
+            part.dequeues = room > 0;
+            calls.push(SideCall::of(part, room).run(self.broker));
+        }
+        for (call, answer) in join_all(calls).await {
+            let SideCall { part, room, settled } = call;
+            for (settle, one) in part.settles.iter().zip(settled) {
+                self.settled[settle.index] = one;
+            }
+            match answer {
+                Ok(reply) => self.accept(vec![part], room, reply),
+                Err(error) => self.fail(vec![part], error),
+            }
+        }
     }
 
     /// The parts of the next call and how many jobs it may dequeue; `None` at the end. A
@@ -204,6 +248,34 @@ impl<'a> Exchange<'a> {
             }
         }
         self.failed = Some(error);
+    }
+}
+
+/// A call beside others, with the results of its own settlements.
+struct SideCall<'a> {
+    part: QueuePart<'a>,
+    room: usize,
+    /// In the order of the part's settlements.
+    settled: Vec<Result<Settled, Error>>,
+}
+
+impl<'a> SideCall<'a> {
+    fn of(part: QueuePart<'a>, room: usize) -> Self {
+        let settled = part.settles.iter().map(|_| Err(reply::unexpected())).collect();
+        Self { part, room, settled }
+    }
+
+    async fn run(mut self, broker: &RedisBroker) -> (Self, Result<CallReply, Error>) {
+        // A call writes its results by their indexes, which are its own meanwhile.
+        let number = |settles: &mut Vec<Settle>, indexes: Vec<usize>| {
+            settles.iter_mut().zip(indexes).for_each(|(settle, index)| settle.index = index);
+        };
+        let indexes = self.part.settles.iter().map(|settle| settle.index).collect();
+        number(&mut self.part.settles, (0..self.settled.len()).collect());
+        let call = std::slice::from_ref(&self.part);
+        let answer = broker.exchange_some(call, self.room, &mut self.settled).await;
+        number(&mut self.part.settles, indexes);
+        (self, answer)
     }
 }
 

@@ -80,6 +80,37 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
 }
 
 #[rstest]
+#[case(2)]
+#[case(3)]
+#[case(9)]
+#[tokio::test]
+async fn jobs_of_several_queues_that_end_together_give_no_more_than_was_asked_for(
+    #[case] at_most: usize,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let three = three(store).await;
+    let mut ended = Vec::new();
+    for on in &three {
+        ended.push(SettleRequest::from((on.take().await, done())));
+    }
+    let ended: Vec<&SettleRequest> = ended.iter().collect();
+
+    let exchanged = three[0].broker.exchange(&ended, &names(&three), at_most).await;
+
+    let settled: Vec<_> = exchanged.settled.into_iter().map(Result::unwrap).collect();
+    assert_eq!(settled, [Settled::Done; 3]);
+    // Each queue had two more.
+    let taken = exchanged.dequeued.unwrap().deliveries;
+    assert_eq!(taken.len(), at_most.min(6));
+    for on in &three {
+        let own = taken.iter().filter(|one| one.lease.queue == on.queue).count() as u64;
+        let info = on.info().await;
+        let found = (info.processed, info.sizes["active"], info.sizes["pending"]);
+        assert_eq!(found, (1, own, 2 - own), "{}", on.queue);
+    }
+}
+
+#[rstest]
 #[tokio::test]
 async fn a_job_named_twice_in_a_call_is_done_once(
     #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
