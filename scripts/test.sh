@@ -26,6 +26,8 @@ TOOLS=(
   ps=procps # for its kill, which shells hide behind a builtin
   openssl=openssl
   valgrind=valgrind
+  tmux=tmux
+  pgrep=procps
 )
 
 # A fresh clone is compiled once: what makes the next build quick, and what debuggers read, takes
@@ -170,6 +172,11 @@ host() {
   (cd tests/host && CARGO_TARGET_DIR=../../target cargo check --locked)
 }
 
+# A package of its own, with the features of the whole workspace: so nothing is compiled a second time.
+terminal() {
+  tests --workspace --bin jobqueue --test terminal
+}
+
 # What the load driver is compared with still builds.
 peers() {
   (cd benches/peers/go && [ -z "$(gofmt -l .)" ] && go vet ./...) &&
@@ -209,8 +216,8 @@ beside "Servers" scripts/servers.sh fetch gate
 beside "Program that compares APIs" nice -n 19 scripts/semver.sh --program
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Arithmetic of docs/scaling.md" scripts/scaling.sh
-step "Format" cargo fmt --check
-step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
+step "Format" cargo fmt --all --check
+step "Lints" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
 # On two cores: a test that waits for a lease or a failover leaves its core to others.
@@ -225,6 +232,8 @@ step "Examples in the documentation" tests --doc
 beside "Interoperation with Go Asynq" scripts/interop.sh
 step "Tests on other servers" scripts/servers.sh gate
 join "Interoperation with Go Asynq"
+# After the programs of Asynq were built: one of its tests compares the verbs.
+step "Terminal" terminal
 # Its processes mostly wait for leases to end.
 beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers

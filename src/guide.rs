@@ -19,7 +19,7 @@
 //! | reference | |
 //! | --- | --- |
 //! | [Configuration](configuration) | every key with its default |
-//! | [HTTP API](http_api), [roles], [clients] | routes, access, dashboard |
+//! | [HTTP API](http_api), [roles], [clients], [terminal] | routes, access, dashboard; from a shell |
 //! | [Rate limit](rate_limit) | limits for any Rocket application |
 //! | [Operations](operations) | what a person on call should know |
 //! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
@@ -56,6 +56,7 @@ pages! {
     http_api = "docs/http-api.md",
     roles = "docs/roles.md",
     clients = "docs/clients.md",
+    terminal = "docs/terminal.md",
     rate_limit = "docs/rate-limit.md",
     operations = "docs/operations.md",
     reliability = "docs/reliability.md",
