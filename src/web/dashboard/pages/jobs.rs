@@ -52,6 +52,7 @@ impl JobsQuery<'_> {
 
 /// The results of a search; all jobs without one. An invalid search is 422 and finds nothing.
 #[get("/ui/jobs?<q>&<sort>&<page>&<done>&<count>&<left>&<follow>")]
+#[expect(clippy::too_many_arguments, reason = "a route's parameters are its arguments")]
 async fn show(
     view: View<'_>,
     q: Option<&str>,
