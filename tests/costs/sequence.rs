@@ -362,6 +362,7 @@ impl Run {
             status: "active",
             started: START,
             running,
+            details: Default::default(),
         };
         for _ in 0..10 {
             self.store.announce(&who).await?;
