@@ -25,7 +25,8 @@ pub use crate::broker::{
     WorkerDetails, WorkerInfo, WorkerState,
 };
 pub use crate::inspector::{
-    Bulk, BulkProgress, Cancelled, Explanation, FoundRows, JobTypeDetail, JobTypeSummary, JobTypes,
-    Reason, TypeFigures, TypePoint, TypeTimes, WorkerUpdate,
+    Alert, AlertRule, AlertSince, AlertUnit, Alerts, Bulk, BulkProgress, Cancelled, Explanation,
+    FoundRows, JobTypeDetail, JobTypeSummary, JobTypes, Reason, TypeFigures, TypePoint, TypeTimes,
+    WorkerUpdate,
 };
 pub use crate::job::TypeAttempt;

@@ -43,7 +43,7 @@ use crate::broker::{Broker, GroupLimits, Inspect};
 use crate::chance::Chance;
 use crate::client::{Aggregate, Client};
 use crate::error::Error;
-use crate::inspector::Inspector;
+use crate::inspector::{AlertSettings, AlertWatch, Inspector};
 use crate::job::{MaxWaiting, QueueName};
 use crate::registry::{AppState, Registry};
 use crate::scheduler::{
@@ -90,6 +90,10 @@ pub(crate) struct Runtime {
     health: Arc<StoreHealth>,
     check: Arc<StoreCheck>,
     declared: Arc<DeclaredLimits>,
+    /// What needs attention.
+    alerts: Arc<AlertWatch>,
+    /// Whether this process looks for it once a minute, and not only when somebody asks.
+    watches: bool,
     /// A test runs the jobs.
     test_driver: Option<TestDriver>,
 }
@@ -144,6 +148,8 @@ impl Runtime {
             health: Arc::new(StoreHealth::new()),
             check: Arc::default(),
             declared: Arc::default(),
+            alerts: Arc::default(),
+            watches: false,
             test_driver: None,
         }
     }
@@ -184,6 +190,13 @@ impl Runtime {
     /// Sets these limits in the store at launch.
     pub(crate) fn declaring(mut self, limits: Vec<DeclaredLimit>) -> Self {
         self.declared = Arc::new(DeclaredLimits::new(limits));
+        self
+    }
+
+    /// Looks once a minute for what needs attention, by these thresholds.
+    pub(crate) fn watching(mut self, settings: AlertSettings) -> Self {
+        self.alerts = Arc::new(AlertWatch::new(settings));
+        self.watches = true;
         self
     }
 
@@ -243,6 +256,11 @@ impl Runtime {
             .with_group_limits(self.aggregate.as_ref().map(|(_, limits)| *limits))
     }
 
+    /// What needs attention.
+    pub(crate) fn alerts(&self) -> &Arc<AlertWatch> {
+        &self.alerts
+    }
+
     /// The store's time, as well as it is known.
     pub(crate) fn now(&self) -> Timestamp {
         self.broker.now()
@@ -290,6 +308,10 @@ impl Runtime {
         let declared = Arc::clone(&self.declared).keep_setting(Arc::clone(&prompt));
         tasks.spawn(probe.clone().run_until_cancelled_owned(declared));
         tasks.spawn(probe.clone().run_until_cancelled_owned(watch(broker, health, due)));
+        if self.watches {
+            let look = Arc::clone(&self.alerts).keep_looking(self.aside_inspector());
+            tasks.spawn(probe.clone().run_until_cancelled_owned(look));
+        }
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();

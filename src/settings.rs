@@ -7,4 +7,5 @@
 
 pub use crate::broker::disk::Durability;
 pub use crate::config::{JobQueueConfig, OnSuccessFailure, Store};
+pub use crate::inspector::AlertSettings;
 pub use crate::job::{UndecodableJobs, UnknownJobs};

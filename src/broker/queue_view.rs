@@ -41,6 +41,8 @@ pub struct QueueInfo {
     pub processed_today: u64,
     /// Attempts that failed on the current UTC day.
     pub failed_today: u64,
+    /// Jobs that were archived within the last hour and still are.
+    pub archived_last_hour: u64,
     /// When the next scheduled or retried job is due; `None` if none waits.
     pub next_due: Option<Timestamp>,
 }

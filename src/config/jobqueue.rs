@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::alerts;
 use super::limits::{self, QueueLimit};
 use super::periodic;
 use super::value::{Leaf, Table, quoted};
@@ -18,6 +19,7 @@ use crate::broker::disk::Durability;
 use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
+use crate::inspector::AlertSettings;
 use crate::job::{
     AppVersion, EXPECTED_NAMESPACE, EXPECTED_VERSION, MaxWaiting, Namespace, Periodic, QueueName,
     UndecodableJobs, UnknownJobs, WhenFull,
@@ -187,6 +189,8 @@ pub struct JobQueueConfig {
     /// and `burst`. The layers are merged by key; an empty `queue` removes the limit from the
     /// configuration. Each launch sets them in the store. Default none.
     pub limits: Vec<QueueLimit>,
+    /// The thresholds of the alerts, one key for each rule; `off` switches one off.
+    pub alerts: AlertSettings,
 }
 
 impl Default for JobQueueConfig {
@@ -230,6 +234,7 @@ impl Default for JobQueueConfig {
             fire_periodic: true,
             periodic: BTreeMap::new(),
             limits: Vec::new(),
+            alerts: AlertSettings::default(),
         }
     }
 }
@@ -299,6 +304,7 @@ impl JobQueueConfig {
             fire_periodic: table.bool("fire_periodic", table.bool("worker", true)?)?,
             periodic: periodic::read(table)?,
             limits: limits::read(table)?,
+            alerts: alerts::read(table)?,
         })
     }
 }

@@ -4,7 +4,7 @@
 //! A value passes through these steps. [`files`] finds and parses the YAML files. [`layer`] takes
 //! our sections out of each source and merges them key by key; [`schema`] knows every key, so that
 //! unknown ones give a warning. [`value`] converts single values. The sections themselves
-//! ([`jobqueue`], [`connection`], [`rate_limit`], [`periodic`], [`limits`]) check bounds and apply defaults.
+//! ([`jobqueue`], [`connection`], [`rate_limit`], [`periodic`], [`limits`], [`alerts`]) check bounds and apply defaults.
 //!
 //! What may surprise. A wrong value is an error and stops the launch; an unknown key is only a
 //! warning, with the key that was probably meant. Secrets never appear in either. A number or
@@ -16,6 +16,7 @@
 //! knows better. All of them are merged before a section is read, so a value that a stronger
 //! source replaces is not checked and cannot stop the launch.
 
+mod alerts;
 mod by_source;
 mod connection;
 mod files;

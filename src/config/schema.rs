@@ -222,6 +222,20 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("fire_periodic", ValueKind::Bool, "true"),
     key("periodic", ValueKind::TablePerName(PERIODIC_KEYS), ""),
     key("limits", ValueKind::TablePerName(LIMIT_KEYS), ""),
+    key("alerts.failure_rate", ValueKind::Text, "25%"),
+    key("alerts.failure_rate_attempts", ValueKind::Number, "20"),
+    key("alerts.queue_paused", ValueKind::Duration, "0s"),
+    key("alerts.job_running", ValueKind::Duration, "1h"),
+    key("alerts.periodic_missed", ValueKind::Duration, "5m"),
+    key("alerts.no_worker", ValueKind::Duration, "0s"),
+    key("alerts.oldest_pending", ValueKind::Duration, "5m"),
+    key("alerts.archived_growing", ValueKind::Number, "20"),
+    key("alerts.store_memory", ValueKind::Text, "90%"),
+    key("alerts.store_evicting", ValueKind::Word, "on"),
+    key("alerts.store_settings", ValueKind::Word, "on"),
+    key("alerts.workers_full", ValueKind::Duration, "10m"),
+    key("alerts.limit_full", ValueKind::Duration, "10m"),
+    key("alerts.queue_unreadable", ValueKind::Word, "on"),
 ];
 
 /// `jobqueue.max_waiting.<queue>`.

@@ -66,7 +66,6 @@ pub struct DoctorRun {
     repair: RepairScope,
 }
 
-#[cfg(feature = "dashboard")]
 impl Inspector {
     /// The findings about the store itself, without its queues: a few commands.
     pub(crate) async fn check_store(&self) -> Result<Vec<Finding>, Error> {

@@ -19,7 +19,8 @@ use futures_util::future::join;
 use self::decide::Facts;
 pub use self::reason::{Explanation, Reason};
 #[cfg(feature = "dashboard")]
-pub(crate) use self::sentence::{At, Short, Span};
+pub(crate) use self::sentence::Span;
+pub(crate) use self::sentence::{At, Short};
 use super::Inspector;
 use crate::broker::{JobInfo, Standing};
 use crate::error::Error;

@@ -9,6 +9,7 @@
 //! every public method says what it costs the store.
 
 mod actions;
+mod alerts;
 mod control;
 mod doctor;
 mod explain;
@@ -27,12 +28,16 @@ use std::sync::Arc;
 use crate::broker::{Broker, GroupLimits, JobInfo, QueueInfo, Viewer};
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
+use crate::time::Timestamp;
 
 pub use actions::{Bulk, BulkProgress};
+pub use alerts::{Alert, AlertRule, AlertSettings, AlertSince, AlertUnit, Alerts};
+pub(crate) use alerts::{AlertWatch, Found, Window};
 pub use control::Cancelled;
 pub use doctor::{DoctorReport, DoctorRun};
 #[cfg(feature = "dashboard")]
-pub(crate) use explain::{At, Short, Span};
+pub(crate) use explain::Span;
+pub(crate) use explain::{At, Short};
 pub use explain::{Explanation, Reason};
 pub use found::FoundRows;
 pub(crate) use lists::Filter;
@@ -93,6 +98,11 @@ impl Inspector {
             Some(broker) => Self { broker, ..self.clone() },
             None => self.clone(),
         }
+    }
+
+    /// The store's time, as far as this process knows it.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.broker.now()
     }
 
     /// Names of all queues, in order. One command per 500 queues.

@@ -30,7 +30,7 @@ use super::peers::{self, Peers};
 use crate::broker::JobInfo;
 use crate::chance::Chance;
 use crate::error::Error;
-use crate::inspector::Inspector;
+use crate::inspector::{Alerts, Inspector};
 use crate::job::{JobId, JobState, QueueName};
 use crate::sync::lock;
 
@@ -61,6 +61,8 @@ pub(crate) struct Looks {
     /// The numbers of the pages' navigation.
     #[cfg(feature = "dashboard")]
     pub(super) counts: super::dashboard::LastCounts,
+    /// The alerts, by how often something was changed here before.
+    pub(super) alerts: Arc<SharedReads<u64, Result<Arc<Alerts>, Error>>>,
     peers: Arc<SharedReads<(), Peers>>,
     links: Arc<Semaphore>,
     waiters: Arc<Semaphore>,
@@ -75,6 +77,7 @@ impl Default for Looks {
             queues: Arc::default(),
             #[cfg(feature = "dashboard")]
             counts: Default::default(),
+            alerts: Arc::default(),
             peers: Arc::default(),
             links: Arc::new(Semaphore::new(MAX_LINK_WAITERS)),
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),

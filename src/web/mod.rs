@@ -58,7 +58,7 @@ use crate::broker::{QueueInfo, QueueSummary};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
-use crate::inspector::Inspector;
+use crate::inspector::{Alerts, Inspector};
 use crate::job::{Job, JobId, Placement, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
@@ -275,6 +275,11 @@ impl JobQueue {
         format!("{}{path}", self.prefix.as_deref().unwrap_or_default())
     }
 
+    /// A path below the base, as the client of this request reaches it.
+    pub(crate) fn linked(&self, path: &str) -> String {
+        format!("{}{}{path}", self.prefix.as_deref().unwrap_or_default(), self.inner.config.base)
+    }
+
     /// The path of a status link, with the base and without a proxy's prefix.
     fn status_path(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
         let token = status::token(self, queue, id, self.now() + good_for);
@@ -300,6 +305,48 @@ impl JobQueue {
         // The response adds the prefix of its request.
         let link = self.status_path(&receipt.queue, &receipt.id, status::DEFAULT_LIFETIME);
         Accepted::new(receipt.id.clone(), link)
+    }
+
+    /// What needs attention, by the rules and thresholds of `jobqueue.alerts`: the list that the overview,
+    /// `GET {base}/alerts` and the metrics show. All readers share one look at the store, which is
+    /// at most a second old, or 10 ms for each queue; it reads at most 1,000 queues.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, JobQueue};
+    /// async fn call_somebody(queue: &JobQueue) -> Result<(), Error> {
+    ///     for alert in queue.alerts().await?.alerts {
+    ///         println!("{:?} {}", alert.queue, alert.message);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Errors of the store, if its queues cannot be read.
+    pub async fn alerts(&self) -> Result<Alerts, Error> {
+        Ok(self.shared_alerts().await?.as_ref().clone())
+    }
+
+    /// The same, shared. Requests that ask at the same time wait for one look.
+    pub(crate) async fn shared_alerts(&self) -> Result<Arc<Alerts>, Error> {
+        let watch = self.inner.runtime.alerts();
+        if let Some(fresh) = watch.fresh() {
+            return Ok(fresh);
+        }
+        let (look, inspector) = (Arc::clone(watch), self.redacted_inspector());
+        let mut looks = self.looks().alerts.follow(watch.changes(), move || {
+            let (look, inspector) = (Arc::clone(&look), inspector.clone());
+            async move { (look.look(&inspector).await, None) }
+        });
+        let found = looks.wait_for(Option::is_some).await;
+        let found =
+            found.map_err(|_| Error::unavailable("the look at the store was broken off"))?;
+        found.clone().expect("the wait was for it")
+    }
+
+    /// After a change by REST or a page: what was seen before is no longer shown.
+    pub(crate) fn changed(&self) {
+        self.inner.runtime.alerts().outdate();
     }
 
     /// The effective configuration.

@@ -23,8 +23,8 @@ use rocket_okapi::openapi_get_spec;
 
 use crate::registry::HandlerEntry;
 use crate::web::api::{
-    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search, status,
-    store, workers,
+    alerts, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search,
+    status, store, workers,
 };
 
 pub(crate) use serve::document_route;
@@ -105,6 +105,7 @@ fn all_routes() -> OpenApi {
         workers::resume,
         workers::quiet_all,
         workers::resume_all,
+        alerts::list,
         store::servers,
         store::store,
         store::check,

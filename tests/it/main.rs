@@ -19,6 +19,7 @@
 #![allow(unreachable_pub, missing_debug_implementations)]
 
 mod actions;
+mod alerts;
 mod api;
 mod broker_contract;
 mod broker_model;

@@ -367,6 +367,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/types", Viewers),
         ("GET", "/types/<type>", Viewers),
         ("GET", "/search?<q>&<size>&<cursor>", Viewers),
+        ("GET", "/alerts", Viewers),
         ("GET", "/servers", Viewers),
         ("GET", "/workers", Viewers),
         ("GET", "/workers/<id>", Viewers),

@@ -63,7 +63,14 @@ impl Queue {
             processed_today: today.processed,
             failed_today: today.failed,
             next_due: self.next_due(),
+            archived_last_hour: self.archived_since(now - Duration::from_secs(3600)),
         }
+    }
+
+    /// How many archived jobs were archived at this second or later.
+    fn archived_since(&self, begin: Timestamp) -> u64 {
+        let begin = Timestamp::from_secs(begin.as_secs());
+        self.archived.iter().rev().take_while(|(at, _)| *at >= begin).count() as u64
     }
 
     /// The number of jobs in a state.

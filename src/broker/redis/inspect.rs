@@ -421,6 +421,7 @@ impl RedisBroker {
             processed_today: found.counter()?,
             failed_today: found.counter()?,
             next_due: found.instant()?,
+            archived_last_hour: found.size()?,
         })
     }
 

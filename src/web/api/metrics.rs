@@ -20,6 +20,7 @@ use rocket::http::{ContentType, Status};
 use rocket::{Route, get, routes};
 
 use crate::broker::{LimitInfo, QueueInfo, ServerInfo};
+use crate::inspector::Alerts;
 use crate::job::QueueName;
 use crate::metrics::Attempts;
 use crate::web::JobQueue;
@@ -44,6 +45,12 @@ struct QueueState {
 struct LimitLabel {
     queue: String,
     limit: String,
+}
+
+/// The label of a metric of one rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabel {
+    rule: &'static str,
 }
 
 /// A gauge of jobs, by label.
@@ -73,7 +80,8 @@ async fn metrics(
         let found = inspector.limits(name).await.unwrap_or_default();
         limits.extend(found.into_iter().map(|info| (name.clone(), info)));
     }
-    let text = render(&queues, &limits, &servers, attempts).map_err(|_| {
+    let alerts = queue.shared_alerts().await.ok();
+    let text = render(&queues, &limits, &servers, attempts, alerts.as_deref()).map_err(|_| {
         ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")
     })?;
     let format = ContentType::new("application", "openmetrics-text")
@@ -92,12 +100,14 @@ fn render(
     limits: &[(QueueName, LimitInfo)],
     servers: &[ServerInfo],
     attempts: &Attempts,
+    alerts: Option<&Alerts>,
 ) -> Result<String, std::fmt::Error> {
     let mut all = Registry::default();
     add_queues(&mut all, queues);
     add_limits(&mut all, limits);
     add_attempts(&mut all, attempts);
     add_servers(&mut all, servers);
+    add_alerts(&mut all, alerts);
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)
@@ -163,6 +173,16 @@ fn add_attempts(all: &mut Registry, attempts: &Attempts) {
     );
 }
 
+/// How many alerts each rule has. A rule that is off, or could not be checked, has no value: 0 would
+/// say that all is well.
+fn add_alerts(all: &mut Registry, alerts: Option<&Alerts>) {
+    let counts = Size::<RuleLabel>::default();
+    for (rule, count) in alerts.iter().flat_map(|alerts| &alerts.counts) {
+        counts.get_or_create(&RuleLabel { rule }).set(*count);
+    }
+    all.register("jobqueue_alert", "Alerts by rule, as GET /alerts lists them", counts);
+}
+
 /// The sums over all worker processes.
 fn add_servers(all: &mut Registry, servers: &[ServerInfo]) {
     let gauge = |value: usize| {
@@ -212,7 +232,15 @@ mod tests {
         let mut limit = LimitInfo::new(Limit::new("smtp").concurrency(2));
         (limit.in_use, limit.waiting) = (2, 14);
         let limits = [(mail.clone(), limit)];
-        let text = render(&[(mail, info)], &limits, &[], &attempts).unwrap();
+        let alerts = Alerts {
+            at: crate::time::Timestamp::from_secs(0),
+            alerts: Vec::new(),
+            counts: [("no_worker", 2), ("job_running", 0)].into(),
+            unchecked: Vec::new(),
+            queues_checked: 1,
+            more_queues: false,
+        };
+        let text = render(&[(mail, info)], &limits, &[], &attempts, Some(&alerts)).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
             r#"asynq_queue_size{queue="mail"} 4"#,
@@ -227,6 +255,8 @@ mod tests {
             "jobqueue_slots 0",
             r#"jobqueue_limit_in_use{queue="mail",limit="smtp"} 2"#,
             r#"jobqueue_limit_waiting{queue="mail",limit="smtp"} 14"#,
+            r#"jobqueue_alert{rule="no_worker"} 2"#,
+            r#"jobqueue_alert{rule="job_running"} 0"#,
             r#"jobqueue_lateness_seconds_count{type="mail:send"} 1"#,
             r#"jobqueue_lateness_seconds_bucket{le="0.005",type="mail:send"} 1"#,
         ] {

@@ -16,13 +16,14 @@
 //! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
 //! | `periodic`, `store`, `workers` | periodic jobs; servers and the doctor; worker processes |
 //! | `types` | statistics by job type |
-//! | `health`, `metrics` | for probes and Prometheus |
+//! | `alerts`, `health`, `metrics` | what needs attention; for probes and Prometheus |
 //! | `register`, `registration` | the reference route, and the fields of its request |
 //! | `body`, `json_body`, `params`, `idempotency` | what requests carry |
 //!
 //! What may surprise. The doc comments of routes and of serialized types are published: they become
 //! the descriptions of the OpenAPI document. Write them for a client.
 
+pub(crate) mod alerts;
 mod body;
 pub(crate) mod bulk;
 pub(crate) mod enqueue;
@@ -54,6 +55,7 @@ use rocket::serde::json::Json;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
 use crate::web::proxy::client_of;
 
@@ -111,12 +113,19 @@ impl<'r> Responder<'r, 'static> for NoContent {
 /// Logs a change and its client, with the target `rocket_jobqueue::audit`, so that a subscriber
 /// can keep these lines apart. Payloads are not among them.
 pub(super) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
-    crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
+    crate::log::info!(target: "rocket_jobqueue::audit", from = %request.from, %queue, %what, "{action}");
+    if let Some(queue) = &request.queue {
+        queue.changed();
+    }
 }
 
-/// The client of a request, for the log: the address of the connection, or the one that a trusted
-/// proxy names; `local` without an address.
-pub(crate) struct Asked(String);
+/// Who asked for a change, and of which queue.
+pub(crate) struct Asked {
+    /// The client: the address of the connection, or the one that a trusted proxy names; `local`
+    /// without an address.
+    from: String,
+    queue: Option<JobQueue>,
+}
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Asked {
@@ -130,7 +139,8 @@ impl<'r> FromRequest<'r> for Asked {
 impl Asked {
     /// The client of this request.
     pub(super) fn of(request: &Request<'_>) -> Self {
-        Self(client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string()))
+        let from = client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string());
+        Self { from, queue: request.rocket().state::<JobQueue>().cloned() }
     }
 }
 

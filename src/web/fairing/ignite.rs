@@ -68,6 +68,9 @@ pub(super) fn ignite(
         .firing(config.jobqueue.fire_periodic)
         .allowing_eviction(config.jobqueue.allow_eviction)
         .declaring(limits(parts.limits, &config.jobqueue)?);
+    if !parts.worker_only {
+        runtime = runtime.watching(config.jobqueue.alerts.clone());
+    }
     if let Some(function) = parts.aggregate {
         runtime = runtime.aggregating(function, group_limits(&config.jobqueue));
     }

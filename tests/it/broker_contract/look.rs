@@ -154,6 +154,24 @@ async fn a_paused_queue_says_since_when(
 
 #[rstest]
 #[tokio::test]
+async fn jobs_that_were_archived_lately_are_counted(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b", "c"]).await;
+    on.run(archive()).await;
+    on.clock.advance(secs(1800));
+    on.run(archive()).await;
+    on.run(archive()).await;
+    assert_eq!(on.info().await.archived_last_hour, 3);
+    on.clock.advance(secs(1801));
+    assert_eq!(on.info().await.archived_last_hour, 2);
+    on.clock.advance(secs(1801));
+    assert_eq!((on.info().await.archived_last_hour, on.info().await.sizes["archived"]), (0, 3));
+}
+
+#[rstest]
+#[tokio::test]
 async fn the_history_has_every_day_newest_first(
     #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {

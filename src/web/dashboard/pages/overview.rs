@@ -1,25 +1,24 @@
 //! The overview: what needs an operator's attention, what happened lately, and every queue with
 //! its jobs by state. It only reads.
 //!
-//! It costs one script per queue, two more for the charts, and a few commands for the servers and
-//! the settings of the store. All of it is bounded: at most 100 queues, charts for at most 50.
+//! It costs one script per queue and two more for the charts, for at most 100 queues, charts for at
+//! most 50. What needs attention is the look that all readers of alerts share.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{
-    DayStats, EMPTY_QUEUE_NAME, Finding, MinuteStats, QueueInfo, QueueSummaries, QueueSummary,
-    ServerInfo, Servers,
-};
+use crate::broker::{DayStats, MinuteStats, QueueInfo, QueueSummaries, QueueSummary};
 use crate::error::Error;
-use crate::inspector::Inspector;
+use crate::inspector::{Alert, AlertRule, AlertSince, Alerts, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::api::alerts::page_of;
 use crate::web::dashboard::ui::parts::{empty, fact, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
@@ -32,11 +31,8 @@ const MAX_QUEUES: usize = 100;
 /// more, charts are on the pages of the queues only.
 const MAX_CHARTED: usize = 50;
 
-/// A job that has been pending for longer than this is a warning.
-const LONG_LATENCY: Duration = Duration::from_secs(300);
-
-/// Maximum warnings on the page.
-const MAX_WARNINGS: usize = 20;
+/// Maximum alerts on the page.
+const MAX_ALERTS: usize = 20;
 
 /// What the page shows.
 struct Told {
@@ -44,12 +40,8 @@ struct Told {
     queues: Vec<QueueSummary>,
     /// The last of them, if there are more.
     next: Option<QueueName>,
-    /// Names of queues that are not UTF-8.
-    unnamable: Vec<String>,
-    /// The worker processes, to know which queues have one.
-    servers: Servers,
-    /// What is wrong with the settings of the store.
-    findings: Vec<Finding>,
+    /// What needs attention.
+    alerts: Arc<Alerts>,
     /// The last hour of all queues together.
     minutes: Vec<MinuteStats>,
     /// The last 90 days of all queues together, newest first.
@@ -62,10 +54,10 @@ async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> HtmlPa
     let site = &view.site;
     let (reader, texts, now) = (&site.reader, site.texts(), site.queue.now());
     let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
-    let content = ask(&site.inspector(), after.as_ref()).await.map(|told| {
+    let content = ask(site.queue, after.as_ref()).await.map(|told| {
         html! {
             (layout::notice(texts, done))
-            (warnings(reader, &told))
+            (attention(reader, &told.alerts))
             (sums(texts, now, &told.queues))
             (charts::hour(texts, now, &told.minutes))
             (list(reader, now, &told.queues))
@@ -79,21 +71,19 @@ async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> HtmlPa
 }
 
 /// Reads what the page shows, as far as possible at the same time.
-async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, Error> {
+async fn ask(queue: &JobQueue, after: Option<&QueueName>) -> Result<Told, Error> {
+    let inspector = &queue.redacted_inspector();
     let queues = inspector.some_queues(after, MAX_QUEUES + 1);
-    let (summaries, (servers, findings)) =
-        join(queues, join(inspector.servers(), inspector.check_store())).await;
-    let (QueueSummaries { mut queues, unnamable }, servers) = (summaries?, servers?);
+    let (summaries, alerts) = join(queues, queue.shared_alerts()).await;
+    let (QueueSummaries { mut queues, .. }, alerts) = (summaries?, alerts?);
     let has_more = queues.len() > MAX_QUEUES;
     queues.truncate(MAX_QUEUES);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
-    // A store that refuses this still has queues to show.
-    let findings = findings.unwrap_or_default();
     let (minutes, days) = match queues.len() {
         0..=MAX_CHARTED => history(inspector, &queues).await,
         _ => (Vec::new(), Vec::new()),
     };
-    Ok(Told { queues, next, unnamable, servers, findings, minutes, days })
+    Ok(Told { queues, next, alerts, minutes, days })
 }
 
 /// The attempts of all queues together, by minute and by day. Queues that cannot be read are
@@ -125,54 +115,51 @@ async fn history(
     (minutes.into_values().collect(), days.into_values().collect())
 }
 
-/// What needs attention, at most [`MAX_WARNINGS`] lines: findings about the store first, then
-/// queues that this crate cannot handle or read, are paused with jobs, have no worker, or wait
-/// too long.
-fn warnings(reader: &Reader, told: &Told) -> Markup {
+/// What needs attention, at most [`MAX_ALERTS`] lines, each with a link to the page that shows it.
+fn attention(reader: &Reader, alerts: &Alerts) -> Markup {
     let texts = reader.texts;
-    let findings =
-        told.findings.iter().map(|finding| html! { ((texts.finding_name)(finding.kind)) });
-    let unnamable = told.unnamable.iter().map(|name| {
-        let warning = match name.as_str() {
-            EMPTY_QUEUE_NAME => texts.warn_empty_name,
-            _ => texts.warn_unnamable,
-        };
-        html! { code { (name) } ": " (warning) }
-    });
-    let queues = told.queues.iter().filter_map(|summary| {
-        let warning = warning(texts, summary, &told.servers)?;
-        Some(html! { a href=(reader.queue(&summary.queue)) { (summary.queue) } ": " (warning) })
-    });
-    let lines: Vec<Markup> = findings.chain(unnamable).chain(queues).take(MAX_WARNINGS).collect();
-    if lines.is_empty() {
+    if alerts.alerts.is_empty() && alerts.unchecked.is_empty() && !alerts.more_queues {
         return html! {};
     }
+    let unlisted = alerts.unlisted() + alerts.alerts.len().saturating_sub(MAX_ALERTS) as u64;
     html! {
         section.notice.bad role="status" {
             p { (texts.needs_attention) }
-            ul { @for line in lines { li { (line) } } }
+            ul {
+                @for alert in alerts.alerts.iter().take(MAX_ALERTS) {
+                    li { (line(reader, alerts.at, alert)) }
+                }
+                @if unlisted > 0 { li { ((texts.alerts_more)(unlisted)) } }
+                @for rule in &alerts.unchecked {
+                    li { (texts.alerts_unchecked) code { (rule.as_str()) } }
+                }
+                @if alerts.more_queues {
+                    li { ((texts.alerts_bounded)(alerts.queues_checked)) }
+                }
+            }
         }
     }
 }
 
-/// What is wrong with a queue; the first reason that applies. Without pending jobs nothing is:
-/// a paused queue, or one without a worker, delays nobody then.
-fn warning(texts: &Texts, summary: &QueueSummary, servers: &Servers) -> Option<Markup> {
-    let Some(info) = &summary.info else {
-        return Some(html! { (summary.problem.as_deref().unwrap_or_default()) });
+/// One alert: what it is about, what was found, and for how long.
+fn line(reader: &Reader, now: Timestamp, alert: &Alert) -> Markup {
+    let texts = reader.texts;
+    let (page, found) = (format!("{}{}", reader.base, page_of(alert)), (texts.alert)(&alert.found));
+    let lasted = alert.lasted(now);
+    let lasted = match (alert.since_is, lasted.as_secs()) {
+        (AlertSince::Known, _) => (texts.alert_for)(&(texts.span)(lasted)),
+        (AlertSince::Seen, 0) => texts.alert_now.to_owned(),
+        (AlertSince::Seen, _) => (texts.alert_for_at_least)(&(texts.span)(lasted)),
     };
-    let pending = size(info, JobState::Pending);
-    let serves = |server: &ServerInfo| server.queues.contains_key(&summary.queue);
-    if pending == 0 {
-        None
-    } else if info.paused {
-        Some(html! { (texts.warn_paused) (pending) })
-    } else if !servers.servers.iter().any(serves) {
-        Some(html! { (texts.warn_no_worker) (pending) })
-    } else if info.latency >= LONG_LATENCY {
-        Some(html! { (texts.warn_latency) ((texts.span)(info.latency)) })
-    } else {
-        None
+    html! {
+        @match (&alert.queue, &alert.subject) {
+            (Some(queue), _) => { a href=(page) { (queue) } ": " (found) }
+            (None, Some(subject)) if alert.rule == AlertRule::QueueUnreadable => {
+                a href=(page) { code { (subject) } } ": " (found)
+            }
+            (None, _) => a href=(page) { (found) },
+        }
+        " " span.hint { time datetime=(alert.since) title=(alert.since) { (lasted) } }
     }
 }
 

@@ -7,7 +7,7 @@
 --          of groups; pending_since of the next pending job or empty; 1 if the queue is
 --          paused; value of Q:paused or empty; counters processed, failed, processed today,
 --          failed today; microsecond at which the next scheduled or retried job is due, or
---          -1. Counters are text because they may exceed a double
+--          -1; jobs archived within the last hour. Counters are text because they may exceed a double
 --
 -- Differs from Asynq: no memory figures, see estimate_memory.lua. count_grouped.lua counts
 -- the jobs in groups page by page, so that many groups cannot block the server.
@@ -42,4 +42,5 @@ return {
   counter('processed'), counter('failed'),
   counter('processed:' .. day), counter('failed:' .. day),
   due,
+  redis.call('ZCOUNT', Q .. 'archived', whole(now_s - 3600), '+inf'),
 }

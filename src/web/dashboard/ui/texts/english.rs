@@ -211,13 +211,8 @@ pub(super) const TEXTS: Texts = Texts {
     title: "Job queue",
     doctor_link: "Run the doctor",
     not_found: "Not found",
-    warn_paused: "paused with pending jobs: ",
-    warn_no_worker: "no worker serves this queue; pending jobs: ",
-    warn_unnamable: "the name of this queue is not UTF-8, so it cannot be viewed or served here; \
-                     drain or delete it with the program that created it.",
-    warn_empty_name: "an empty name belongs to no queue; remove the empty member from Redis' set of \
-                      queue names.",
-    warn_latency: "oldest pending job: ",
+    alert_now: "(seen just now)",
+    alerts_unchecked: "Could not be checked: ",
     needs_attention: "Needs attention",
     longest_wait: "Oldest pending",
     next_due: "Next due",
@@ -441,6 +436,11 @@ pub(super) const TEXTS: Texts = Texts {
     followed_first: |followed, all| format!("The first {followed} of {all} jobs are followed."),
     delete_queue_sure: |jobs| format!("Deletes the queue and its jobs ({jobs}) permanently."),
     doctor_looked: |looked, queues| format!("Examined {looked} entries in {queues} queues."),
+    alert: |found| found.to_string(),
+    alert_for: |length| format!("(for {length})"),
+    alert_for_at_least: |length| format!("(for at least {length})"),
+    alerts_more: |more| format!("{more} more"),
+    alerts_bounded: |queues| format!("Only the first {queues} queues by name are checked."),
     finding_name: |kind| match kind {
         TableKind::Ghost => "An ID whose job does not exist",
         TableKind::OldEntry => "A job that an Asynq before 0.18 wrote",

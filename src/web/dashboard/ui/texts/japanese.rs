@@ -3,6 +3,7 @@
 //! Terms follow the English file. The names of job states are translated. The names of filters,
 //! fields and configuration keys are not, because they have to be typed as they are.
 
+mod alert;
 mod deeds;
 mod reason;
 
@@ -209,11 +210,8 @@ pub(super) const TEXTS: Texts = Texts {
     title: "ジョブキュー",
     doctor_link: "データを検査",
     not_found: "見つかりません",
-    warn_paused: "一時停止中、待機しているジョブ: ",
-    warn_no_worker: "処理するワーカーがありません。待機中: ",
-    warn_unnamable: "キュー名がUTF-8ではないため、ここでは表示・操作できません。作成したプログラムから処理・削除してください。",
-    warn_empty_name: "空の名前のキューは存在しません。Redisのキュー名の集合から、空の要素を削除してください。",
-    warn_latency: "次のジョブの待ち時間: ",
+    alert_now: "（検知直後）",
+    alerts_unchecked: "確認できませんでした: ",
     needs_attention: "要確認",
     longest_wait: "最長待ち時間",
     next_due: "次の予定",
@@ -433,6 +431,11 @@ pub(super) const TEXTS: Texts = Texts {
     followed_first: |followed, all| format!("{all}件のうち最初の{followed}件を追跡しています。"),
     delete_queue_sure: |jobs| format!("キューとジョブ{jobs}件を削除します。元に戻せません。"),
     doctor_looked: |looked, queues| format!("{queues}個のキューの{looked}件を調べました。"),
+    alert: alert::sentence,
+    alert_for: |length| format!("（{length}前から）"),
+    alert_for_at_least: |length| format!("（少なくとも{length}前から）"),
+    alerts_more: |more| format!("ほか{more}件"),
+    alerts_bounded: |queues| format!("名前順で先頭{queues}個のキューのみを確認しています。"),
     finding_name: |kind| match kind {
         TableKind::Ghost => "ジョブのないID",
         TableKind::OldEntry => "0.18より前のAsynqが書いたジョブ",

@@ -22,7 +22,7 @@ use std::time::Duration;
 use deeds::{Deed, DeedTexts};
 
 use crate::broker::{FindingKind, WorkerChangeInfo, WorkerState};
-use crate::inspector::Reason;
+use crate::inspector::{Found, Reason};
 use crate::job::{JobState, QueueName};
 use crate::web::api::registration::{Fault, Field};
 use crate::web::proxy::IgnoredPrefix;
@@ -417,16 +417,10 @@ pub(crate) struct Texts {
     pub doctor_link: &'static str,
     /// Title of a page about something that does not exist.
     pub not_found: &'static str,
-    /// Warning on the overview, after a queue's name and before a number of pending jobs.
-    pub warn_paused: &'static str,
-    /// The same for a queue that no worker serves.
-    pub warn_no_worker: &'static str,
-    /// The same for a queue with an old pending job, before its age.
-    pub warn_latency: &'static str,
-    /// Warning on the overview, after the name of a queue that this crate cannot handle.
-    pub warn_unnamable: &'static str,
-    /// The same after an empty name.
-    pub warn_empty_name: &'static str,
+    /// Overview: an alert that was seen for the first time.
+    pub alert_now: &'static str,
+    /// Overview: before the name of a rule that could not be checked.
+    pub alerts_unchecked: &'static str,
     /// Above warnings and findings.
     pub needs_attention: &'static str,
     /// Overview, fact: the age of the oldest pending job of all queues.
@@ -745,6 +739,16 @@ pub(crate) struct Texts {
     pub delete_queue_sure: fn(u64) -> String,
     /// Number of entries and queues that the doctor checked.
     pub doctor_looked: fn(u64, usize) -> String,
+    /// What an alert found, after the name of its queue.
+    pub alert: fn(&Found) -> String,
+    /// An alert that has held for this length of time.
+    pub alert_for: fn(&str) -> String,
+    /// An alert that has held for this length of time, as far as this process saw it.
+    pub alert_for_at_least: fn(&str) -> String,
+    /// Overview: this many alerts are not listed.
+    pub alerts_more: fn(u64) -> String,
+    /// Overview: only this many queues were checked.
+    pub alerts_bounded: fn(u64) -> String,
     /// What a finding of the doctor means.
     pub finding_name: fn(FindingKind) -> &'static str,
 }

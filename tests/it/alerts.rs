@@ -1,0 +1,205 @@
+//! What needs attention, in a Redis that Go workers use too: by REST, on the overview and in the
+//! metrics, which show the same list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::anybody::Anybody;
+use crate::support::{RedisServer, until};
+use rocket::http::{Header, Status};
+use rocket::local::asynchronous::Client;
+use rocket_jobqueue::internals::redis::RedisBroker;
+use rocket_jobqueue::internals::{
+    AnnouncedPeriodicJob, Announcement, Broker, PeriodicStore, PoolSettings, RedisPool, Running,
+    Topology,
+};
+use rocket_jobqueue::{Clock, JobQueue, JobQueueFairing, JobRecord, NewJob, Placement, QueueName};
+use serde_json::{Value, json};
+
+const BASE: &str = "/api/dm-jobqueue";
+const HOURS: Duration = Duration::from_secs(3 * 3600);
+
+/// An application that only looks: others work on the queues.
+fn watcher(redis: &RedisServer) -> JobQueueFairing {
+    JobQueue::fairing()
+        .admin_guard::<Anybody>()
+        .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
+        .set("jobqueue.worker", false)
+        .set("jobqueue.alerts.store_settings", "off")
+}
+
+async fn start(fairing: JobQueueFairing) -> Client {
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    Client::untracked(rocket::custom(figment).attach(fairing)).await.expect("it starts")
+}
+
+async fn text(client: &Client, path: &str) -> String {
+    let english = Header::new("Accept-Language", "en");
+    let response = client.get(format!("{BASE}{path}")).header(english).dispatch().await;
+    assert_eq!(response.status(), Status::Ok, "{path}");
+    response.into_string().await.unwrap()
+}
+
+async fn alerts(client: &Client) -> Value {
+    serde_json::from_str(&text(client, "/alerts").await).unwrap()
+}
+
+/// The store as another program uses it.
+fn store(redis: &RedisServer) -> RedisBroker {
+    let topology = Topology::Single(redis.addr());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    RedisBroker::new(pool, Clock::system())
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+/// Writes what a Go worker's counters are after these attempts on this day.
+fn count_as_go_does(redis: &RedisServer, queue: &str, processed: u64, failed: u64) {
+    let today = Clock::system().now().to_string();
+    let today = &today[..10];
+    redis.cli(&["SADD", "asynq:queues", queue]);
+    for (name, count) in [("processed", processed), ("failed", failed)] {
+        let key = format!("asynq:{{{queue}}}:{name}");
+        redis.cli(&["SET", &key, &count.to_string()]);
+        redis.cli(&["SET", &format!("{key}:{today}"), &count.to_string()]);
+    }
+}
+
+/// A worker that has run a job of this queue for three hours, and a periodic job that has not been
+/// enqueued for as long.
+async fn work_for_hours(store: &RedisBroker, name: &str) {
+    let now = store.now();
+    let began = now - HOURS;
+    let record = JobRecord::new("report", Some(b"secret".to_vec()), queue(name));
+    let running = Running { job: Arc::new(record.clone()), started: began, deadline: now + HOURS };
+    let who = Announcement {
+        host: "host".to_owned(),
+        pid: 7,
+        server_id: "7ab2f53c-0d20-4f22-b1b6-a12ac5a0bb4e".to_owned(),
+        concurrency: 4,
+        queues: [(queue(name), 1)].into(),
+        strict_priority: false,
+        status: "active",
+        started: began,
+        running: vec![running],
+    };
+    store.announce(&who).await.unwrap();
+    let nightly = AnnouncedPeriodicJob {
+        id: "nightly".to_owned(),
+        spec: "@every 1h".to_owned(),
+        job: NewJob::new(record, Placement::Now),
+        next: Some(now + HOURS),
+        prev: Some(began),
+    };
+    store.announce_periodic_jobs("host:7:x", &[nightly]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_operator_must_see_is_in_every_list() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let store = store(&redis);
+    count_as_go_does(&redis, "bills", 854, 721);
+    redis.cli(&["SADD", "asynq:queues", "mail"]);
+    let two_hours_ago = (store.now() - Duration::from_secs(7200)).as_secs().to_string();
+    redis.cli(&["SET", "asynq:{mail}:paused", &two_hours_ago]);
+    work_for_hours(&store, "reports").await;
+    let client = start(watcher(&redis)).await;
+
+    let found = alerts(&client).await;
+    let told: Vec<_> = found["alerts"].as_array().unwrap().iter().collect();
+    let of = |rule: &str| *told.iter().find(|alert| alert["rule"] == rule).expect(rule);
+    assert_eq!(told.len(), 4, "{found}");
+    let failures = of("failure_rate");
+    assert_eq!(failures["message"], "721 of 854 attempts failed (84 %) today (UTC)");
+    assert_eq!((&failures["value"], &failures["threshold"]), (&json!(84.4), &json!(25.0)));
+    assert_eq!((&failures["queue"], &failures["unit"]), (&json!("bills"), &json!("percent")));
+    assert_eq!((&failures["since_is"], &failures["since"]), (&json!("seen"), &found["at"]));
+    let paused = of("queue_paused");
+    assert_eq!((&paused["queue"], &paused["since_is"]), (&json!("mail"), &json!("known")));
+    assert!(paused["value"].as_f64().unwrap() >= 7200.0, "{paused}");
+    let running = of("job_running");
+    assert!(running["value"].as_f64().unwrap() >= HOURS.as_secs_f64(), "{running}");
+    let missed = of("periodic_missed");
+    assert_eq!((&missed["subject"], &missed["queue"]), (&json!("nightly"), &json!("reports")));
+    assert!(missed["message"].as_str().unwrap().starts_with("periodic job report (@every 1h)"));
+    assert!(!found.to_string().contains("secret"));
+
+    // Each has a page that is there.
+    for alert in &told {
+        let page = alert["page"].as_str().unwrap();
+        let response = client.get(page).dispatch().await;
+        // The long job is announced and not stored.
+        assert!([200, 404].contains(&response.status().code), "{page}");
+    }
+    // The overview has the same, and the metrics count them.
+    let overview = text(&client, "/ui").await;
+    for alert in &told {
+        let sentence = alert["message"].as_str().unwrap();
+        assert!(overview.contains(sentence), "{sentence}: {overview}");
+    }
+    let metrics = text(&client, "/metrics").await;
+    for (rule, count) in [("failure_rate", 1), ("queue_paused", 1), ("limit_full", 0)] {
+        let line = format!("jobqueue_alert{{rule=\"{rule}\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("rule=\"store_settings\""), "it is off: {metrics}");
+    // Health is public, and silent about it.
+    assert!(!text(&client, "/health").await.contains("alert"));
+}
+
+#[tokio::test]
+async fn an_alert_ends_with_the_change_that_ends_it() {
+    let redis = RedisServer::start::<&str>(&[]);
+    redis.cli(&["SADD", "asynq:queues", "mail"]);
+    let client = start(watcher(&redis)).await;
+    let rules = async || {
+        let found = alerts(&client).await;
+        let rules = found["alerts"].as_array().unwrap().iter().map(|alert| alert["rule"].clone());
+        rules.collect::<Vec<_>>()
+    };
+    assert_eq!(rules().await, [json!(null); 0]);
+    let pause = client.post(format!("{BASE}/queues/mail/pause"));
+    let json = Header::new("Content-Type", "application/json");
+    assert_eq!(pause.header(json.clone()).dispatch().await.status(), Status::NoContent);
+    assert_eq!(rules().await, ["queue_paused"], "at once, although a look has just been");
+    let resume = client.post(format!("{BASE}/queues/mail/resume"));
+    assert_eq!(resume.header(json).dispatch().await.status(), Status::NoContent);
+    assert_eq!(rules().await, [json!(null); 0]);
+    // What others change is seen with the next look.
+    redis.cli(&["SET", "asynq:{mail}:paused", "1"]);
+    until(async || (rules().await == ["queue_paused"]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_an_error_and_not_an_empty_list() {
+    let mut redis = RedisServer::start::<&str>(&[]);
+    let client = start(watcher(&redis)).await;
+    assert_eq!(alerts(&client).await["alerts"], json!([]));
+    redis.stop();
+    until(async || {
+        let response = client.get(format!("{BASE}/alerts")).dispatch().await;
+        (response.status() == Status::ServiceUnavailable).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readers_at_the_same_time_share_one_look() {
+    let redis = RedisServer::start::<&str>(&[]);
+    for n in 0..200 {
+        redis.cli(&["SADD", "asynq:queues", &format!("q{n}")]);
+    }
+    let client = start(watcher(&redis)).await;
+    assert_eq!(alerts(&client).await["queues_checked"], 200);
+    let pause = client.post(format!("{BASE}/queues/q1/pause"));
+    let json = Header::new("Content-Type", "application/json");
+    assert_eq!(pause.header(json).dispatch().await.status(), Status::NoContent);
+    let mut effort = crate::support::effort::Effort::of(&redis);
+    let before = effort.scripts();
+    let all = futures_util::future::join_all((0..20).map(|_| alerts(&client))).await;
+    assert!(all.iter().all(|found| found["queues_checked"] == 200 && found["at"] == all[0]["at"]));
+    let scripts = effort.scripts() - before;
+    assert!(scripts < 2 * 200, "{scripts} scripts for 20 readers of 200 queues");
+}
