@@ -48,6 +48,7 @@ use crate::job::{MaxWaiting, QueueName};
 use crate::registry::{AppState, Registry};
 use crate::scheduler::{
     Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler, TypeReporter,
+    record_minutes,
 };
 use crate::sync::lock;
 use crate::time::Timestamp;
@@ -311,6 +312,8 @@ impl Runtime {
         if self.watches {
             let look = Arc::clone(&self.alerts).keep_looking(self.aside_inspector());
             tasks.spawn(probe.clone().run_until_cancelled_owned(look));
+            let minutes = record_minutes(Arc::clone(self.aside()));
+            tasks.spawn(probe.clone().run_until_cancelled_owned(minutes));
         }
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {

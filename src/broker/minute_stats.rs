@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::QueueInfo;
 use crate::time::Timestamp;
 
 /// Minutes that are reported.
@@ -27,6 +28,33 @@ pub struct MinuteStats {
     pub failed: u64,
     /// Jobs that were pending when it began.
     pub waiting: u64,
+}
+
+/// How much of the last hour was counted by minute. What was not is unknown, and not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// All of it, or no attempt lies outside.
+    Whole,
+    /// From this minute on.
+    Since(Timestamp),
+    /// Nothing.
+    Nothing,
+}
+
+impl Coverage {
+    /// What the minutes of a queue with these counters cover.
+    pub(crate) fn of(minutes: &[MinuteStats], info: &QueueInfo, now: Timestamp) -> Self {
+        let counted =
+            minutes.iter().map(|minute| minute.processed).fold(0_u64, u64::saturating_add);
+        // The day began before the hour, or the hour before the day.
+        let is_early = now.as_secs().rem_euclid(86_400) < 3600;
+        let all = if is_early { info.processed } else { info.processed_today };
+        match minutes.first() {
+            _ if minutes.len() as i64 >= REPORTED_MINUTES || all <= counted => Self::Whole,
+            Some(first) => Self::Since(first.at),
+            None => Self::Nothing,
+        }
+    }
 }
 
 /// A queue's counters and its pending jobs at one instant.
@@ -136,6 +164,34 @@ mod tests {
             found.iter().map(|m| u128::from(m.processed)).sum::<u128>(),
             u128::from(u64::MAX)
         );
+    }
+
+    #[test]
+    fn what_was_not_counted_is_unknown_unless_there_was_nothing() {
+        let minute = |at| MinuteStats {
+            at: Timestamp::from_secs(60 * at),
+            processed: 5,
+            failed: 0,
+            waiting: 0,
+        };
+        let info = |processed, processed_today| QueueInfo {
+            processed,
+            processed_today,
+            ..QueueInfo::default()
+        };
+        let noon = Timestamp::from_secs(43_200);
+        let of = |minutes: &[MinuteStats], info: &QueueInfo| Coverage::of(minutes, info, noon);
+        let two = [minute(718), minute(719)];
+        assert_eq!(of(&two, &info(999, 854)), Coverage::Since(Timestamp::from_secs(60 * 718)));
+        assert_eq!(of(&two, &info(999, 10)), Coverage::Whole);
+        assert_eq!(of(&[], &info(999, 854)), Coverage::Nothing);
+        assert_eq!(of(&[], &info(999, 0)), Coverage::Whole);
+        let sixty: Vec<_> = (660..720).map(minute).collect();
+        assert_eq!(of(&sixty, &info(999, 854)), Coverage::Whole);
+        // Just after midnight the hour has attempts of yesterday.
+        let early = Timestamp::from_secs(600);
+        assert_eq!(Coverage::of(&[], &info(999, 0), early), Coverage::Nothing);
+        assert_eq!(Coverage::of(&[], &info(0, 0), early), Coverage::Whole);
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub use limits::{
     LimitInfo, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
 };
 pub use minute_stats::MinuteStats;
-pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
+pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots, Coverage};
 pub use namespaced::{NamespacedBroker, in_namespace};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, MAX_PAGE_BYTES, Page};
@@ -265,7 +265,16 @@ pub trait Broker:
 
     /// Deletes completed jobs whose retention is over, and archives pending jobs that did not start
     /// in time: at most `limit` of each; returns how many of both.
+    ///
+    /// The first call in a minute also records the counters of the queue for
+    /// [`Inspect::minutes`].
     fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
+
+    /// Records the counters of the queue for [`Inspect::minutes`], unless this minute has a record or
+    /// the queue has never had a job: for queues that no worker of this crate serves. The script of
+    /// [`delete_expired`](Self::delete_expired), which deletes nothing then. Nothing in memory and on
+    /// disk, where no other process works.
+    fn record_minute<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, ()>;
 
     /// Returns when one of the queues may hold a pending job, or after `at_most`. No job is
     /// moved, so nothing is lost if the caller does not dequeue afterwards. It may return

@@ -307,6 +307,13 @@ impl Broker for NamespacedBroker {
         self.inner.end_suspect(running)
     }
 
+    fn record_minute<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let queue = self.stored(queue);
+            self.answer(self.inner.record_minute(&queue)).await
+        })
+    }
+
     fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move {
             let queue = self.stored(queue);

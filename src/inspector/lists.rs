@@ -11,8 +11,9 @@
 
 use super::Inspector;
 use crate::broker::{
-    AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobList, JobPage, JobRow,
-    MAX_PAGE_BYTES, MinuteStats, Page, QueueMemory, QueueSummaries, QueueSummary,
+    AggregationSet, Coverage, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobList, JobPage,
+    JobRow, MAX_PAGE_BYTES, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries,
+    QueueSummary,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -138,13 +139,25 @@ impl Inspector {
     }
 
     /// The attempts of a queue in the last hour by minute, the oldest first; the last minute
-    /// is the current one. Workers of this crate store the counters of their queues once a
-    /// minute, so there is nothing from before the first worker. One script.
+    /// is the current one. Workers of this crate record the counters of their queues once a minute,
+    /// and processes with a web interface those of the others, such as queues with Go workers only.
+    /// Minutes before the first record are missing: they are unknown, and not zero. One script.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such queue, and errors of the store.
     pub async fn last_hour(&self, queue: &QueueName) -> Result<Vec<MinuteStats>, Error> {
         self.broker.minutes(queue).await
+    }
+
+    /// The last hour of a queue, and how much of it was counted.
+    pub(crate) async fn covered_hour(
+        &self,
+        queue: &QueueName,
+        info: &QueueInfo,
+    ) -> Result<(Vec<MinuteStats>, Coverage), Error> {
+        let minutes = self.broker.minutes(queue).await?;
+        let coverage = Coverage::of(&minutes, info, self.broker.now());
+        Ok((minutes, coverage))
     }
 
     /// How many scheduled and retried jobs of a queue are due until each of these whole

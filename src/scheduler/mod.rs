@@ -6,11 +6,13 @@
 //! - [`repair_service`] repairs what faults left behind.
 //! - [`limit_watch`] warns of workers that do not know limits.
 //! - [`type_reporter`] stores statistics of job types.
+//! - [`minute_recorder`] counts by minute what Go's workers count by day.
 //! - [`aggregator`] turns the jobs of a group into one.
 //! - [`periodic_service`] enqueues periodic jobs; [`announcer`] publishes which of them this
 //!   process has.
 //!
-//! Every process with a worker runs all of them, without electing a leader. Each operation
+//! Every process with a worker runs all of them, without electing a leader; the minute recorder runs
+//! in processes with a web interface. Each operation
 //! is an atomic script that several processes may run at the same time, and that may be
 //! interrupted between any two calls.
 //!
@@ -30,6 +32,7 @@
 //! | repair service | every 48 to 72 s | a part of the queue |
 //! | limit watch | every 60 s | nothing |
 //! | type reporter | every 10 s, if jobs ended | the counts of 50 job types |
+//! | minute recorder | just after each minute begins | one queue |
 //! | aggregator | when the next group is ready, at least every 7 s | one group |
 //! | periodic service | at the next tick, at least every 60 s | the ticks of one periodic job |
 //! | announcer | every 10 s, and at a change of the list | all periodic jobs |
@@ -45,6 +48,7 @@ mod clock_watch;
 mod forwarder;
 mod janitor;
 mod limit_watch;
+mod minute_recorder;
 mod periodic_jobs;
 mod periodic_service;
 mod precise_timer;
@@ -72,6 +76,7 @@ use precise_timer::PreciseTimer;
 pub(crate) use aggregator::{Aggregation, Aggregator, aggregate_now};
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
+pub(crate) use minute_recorder::record_minutes;
 pub use periodic_jobs::{PeriodicJobs, PeriodicRegistration};
 pub(crate) use periodic_service::PeriodicService;
 pub(crate) use recoverer::Recoverer;

@@ -13,7 +13,7 @@ use rocket_jobqueue::internals::{
     AnnouncedPeriodicJob, Announcement, Broker, PeriodicStore, PoolSettings, RedisPool, Running,
     Topology,
 };
-use rocket_jobqueue::{Clock, JobQueue, JobQueueFairing, JobRecord, NewJob, Placement, QueueName};
+use rocket_jobqueue::{Clock, JobQueue, JobQueueFairing, JobRecord, NewJob, QueueName};
 use serde_json::{Value, json};
 
 const BASE: &str = "/api/dm-jobqueue";
@@ -89,7 +89,7 @@ async fn work_for_hours(store: &RedisBroker, name: &str) {
     let nightly = AnnouncedPeriodicJob {
         id: "nightly".to_owned(),
         spec: "@every 1h".to_owned(),
-        job: NewJob::new(record, Placement::Now),
+        job: NewJob::now(record),
         next: Some(now + HOURS),
         prev: Some(began),
     };
@@ -202,4 +202,47 @@ async fn readers_at_the_same_time_share_one_look() {
     assert!(all.iter().all(|found| found["queues_checked"] == 200 && found["at"] == all[0]["at"]));
     let scripts = effort.scripts() - before;
     assert!(scripts < 2 * 200, "{scripts} scripts for 20 readers of 200 queues");
+}
+
+#[tokio::test]
+async fn what_nobody_counted_by_minute_is_unknown_and_not_zero() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let store = store(&redis);
+    count_as_go_does(&redis, "bills", 854, 1);
+    count_as_go_does(&redis, "quiet", 0, 0);
+    let client = start(watcher(&redis)).await;
+    let hour = async |name: &str| -> Value {
+        serde_json::from_str(&text(&client, &format!("/queues/{name}/minutes")).await).unwrap()
+    };
+    // Counting begins with this process, for queues that no worker of this crate serves.
+    until(async || (!hour("bills").await["counted_since"].is_null()).then_some(())).await;
+    count_as_go_does(&redis, "bills", 900, 3);
+
+    let found = hour("bills").await;
+    let sum = |field: &str| -> u64 {
+        let minutes = found["minutes"].as_array().unwrap().iter();
+        minutes.map(|minute| minute[field].as_u64().unwrap()).sum()
+    };
+    assert_eq!((sum("processed"), sum("failed"), &found["is_whole"]), (46, 2, &json!(false)));
+    // A queue without any attempt today has had none in the last hour, unless it is early.
+    let quiet = hour("quiet").await;
+    assert_eq!((&quiet["is_whole"], &quiet["minutes"]), (&json!(true), &json!([])));
+    for page in ["/ui", "/ui/queues/bills"] {
+        let page = text(&client, page).await;
+        assert!(page.contains("46 in total") && page.contains("Not complete: before "), "{page}");
+    }
+    // Without any record it is unknown.
+    redis.cli(&["DEL", "asynq:{bills}:x:minutes"]);
+    let found = hour("bills").await;
+    assert_eq!((&found["is_whole"], &found["counted_since"]), (&json!(false), &json!(null)));
+    let page = text(&client, "/ui/queues/bills").await;
+    assert!(page.contains("Unknown: nobody counts the attempts by minute of bills."), "{page}");
+    // A record without a worker does not say that there was one.
+    store.record_minute(&queue("bills")).await.unwrap();
+    assert_eq!(redis.cli(&["HLEN", "asynq:{bills}:x:minutes"]).trim(), "1");
+    let job = NewJob::now(JobRecord::new("report", None, queue("bills")));
+    let id = job.record.id.clone();
+    store.enqueue(&[job]).await.unwrap();
+    let why = text(&client, &format!("/jobs/bills/{id}/explanation")).await;
+    assert!(why.contains("no worker serves queue bills\""), "{why}");
 }

@@ -269,6 +269,13 @@ impl Broker for RedisBroker {
         })
     }
 
+    fn record_minute<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.ask(&SCRIPTS.delete_expired, queue, Repeat::Safe, |_, call| call.arg(0)).await?;
+            Ok(())
+        })
+    }
+
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()> {
         Box::pin(self.wait_for_jobs(queues, at_most))
     }

@@ -16,12 +16,13 @@ use rocket_okapi::openapi;
 use serde::Serialize;
 
 use crate::broker::{
-    AggregationSet, DayStats, GroupPage, JobPage, MinuteStats, QueueInfo, QueueMemory,
+    AggregationSet, Coverage, DayStats, GroupPage, JobPage, MinuteStats, QueueInfo, QueueMemory,
     QueueSummaries, QueueSummary,
 };
 use crate::error::Error;
 use crate::inspector::Filter;
 use crate::job::{JobState, QueueName};
+use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::{
     Asked, Done, JsonResult, NoContent, Param, Refused, audit, number, page, queue_name,
@@ -169,14 +170,20 @@ pub(crate) async fn history(
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLastHour"))]
 pub(crate) struct LastHour {
-    /// Oldest minute first; the last one is not complete.
+    /// Oldest minute first; the last one is not complete. Minutes that nobody counted are missing.
     minutes: Vec<MinuteStats>,
+    /// Whether this is the whole hour: all its minutes were counted, or no attempt of the others
+    /// is known. Otherwise attempts before `counted_since` are unknown.
+    is_whole: bool,
+    /// The first minute that was counted; null if none was.
+    counted_since: Option<Timestamp>,
 }
 
 /// # Get a queue's last hour
 ///
-/// Attempts that ended and that failed, and pending jobs, by minute. Only workers of this crate
-/// record them.
+/// Attempts that ended and that failed, and pending jobs, by minute. Workers of this crate record
+/// them, and processes with this interface do so for queues that have Go workers only, from their
+/// start on.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-last-hour"))]
 #[get("/queues/<name>/minutes")]
 pub(crate) async fn minutes(
@@ -184,7 +191,11 @@ pub(crate) async fn minutes(
     queue: &JobQueue,
     name: &str,
 ) -> JsonResult<LastHour> {
-    Ok(Json(LastHour { minutes: queue.redacted_inspector().last_hour(&queue_name(name)?).await? }))
+    let (inspector, name) = (queue.redacted_inspector(), queue_name(name)?);
+    let info = inspector.queue(&name).await?;
+    let (minutes, coverage) = inspector.covered_hour(&name, &info).await?;
+    let counted_since = minutes.first().map(|minute| minute.at);
+    Ok(Json(LastHour { minutes, is_whole: coverage == Coverage::Whole, counted_since }))
 }
 
 /// # Get a queue's memory

@@ -12,13 +12,14 @@ use futures_util::future::{join, join_all};
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{DayStats, MinuteStats, QueueInfo, QueueSummaries, QueueSummary};
+use crate::broker::{Coverage, DayStats, MinuteStats, QueueInfo, QueueSummaries, QueueSummary};
 use crate::error::Error;
 use crate::inspector::{Alert, AlertRule, AlertSince, Alerts, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::alerts::page_of;
+use crate::web::dashboard::ui::charts::Uncounted;
 use crate::web::dashboard::ui::parts::{empty, fact, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
@@ -44,6 +45,8 @@ struct Told {
     alerts: Arc<Alerts>,
     /// The last hour of all queues together.
     minutes: Vec<MinuteStats>,
+    /// What is missing in it.
+    uncounted: Uncounted,
     /// The last 90 days of all queues together, newest first.
     days: Vec<DayStats>,
 }
@@ -59,7 +62,7 @@ async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> HtmlPa
             (layout::notice(texts, done))
             (attention(reader, &told.alerts))
             (sums(texts, now, &told.queues))
-            (charts::hour(texts, now, &told.minutes))
+            (charts::counted_hour(texts, now, &told.minutes, &told.uncounted))
             (list(reader, now, &told.queues))
             @if let Some(next) = &told.next {
                 (more(&format!("{}/ui?after={}", reader.base, escaped(next.as_str())), texts.next_queues))
@@ -79,11 +82,11 @@ async fn ask(queue: &JobQueue, after: Option<&QueueName>) -> Result<Told, Error>
     let has_more = queues.len() > MAX_QUEUES;
     queues.truncate(MAX_QUEUES);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
-    let (minutes, days) = match queues.len() {
+    let (minutes, uncounted, days) = match queues.len() {
         0..=MAX_CHARTED => history(inspector, &queues).await,
-        _ => (Vec::new(), Vec::new()),
+        _ => <_>::default(),
     };
-    Ok(Told { queues, next, alerts, minutes, days })
+    Ok(Told { queues, next, alerts, minutes, uncounted, days })
 }
 
 /// The attempts of all queues together, by minute and by day. Queues that cannot be read are
@@ -91,14 +94,19 @@ async fn ask(queue: &JobQueue, after: Option<&QueueName>) -> Result<Told, Error>
 async fn history(
     inspector: &Inspector,
     queues: &[QueueSummary],
-) -> (Vec<MinuteStats>, Vec<DayStats>) {
+) -> (Vec<MinuteStats>, Uncounted, Vec<DayStats>) {
     let (mut minutes, mut days) = (BTreeMap::new(), BTreeMap::new());
-    let read = queues.iter().filter(|summary| summary.info.is_some()).map(|summary| {
-        join(inspector.last_hour(&summary.queue), inspector.history(&summary.queue, 90))
+    let mut uncounted = Uncounted::default();
+    let readable = queues.iter().filter_map(|one| Some((&one.queue, one.info.as_ref()?)));
+    let read = readable.map(|(queue, info)| async move {
+        let hour = inspector.covered_hour(queue, info);
+        (queue, join(hour, inspector.history(queue, 90)).await)
     });
     // Other programs write these counters too, so they may be near the end of an integer.
-    for (lately, history) in join_all(read).await {
-        for minute in lately.unwrap_or_default() {
+    for (queue, (lately, history)) in join_all(read).await {
+        let (lately, coverage) = lately.unwrap_or((Vec::new(), Coverage::Nothing));
+        uncounted.add(queue, coverage);
+        for minute in lately {
             let none = MinuteStats { processed: 0, failed: 0, waiting: 0, ..minute };
             let sum = minutes.entry(minute.at).or_insert(none);
             sum.processed = sum.processed.saturating_add(minute.processed);
@@ -112,7 +120,7 @@ async fn history(
             sum.failed = sum.failed.saturating_add(day.failed);
         }
     }
-    (minutes.into_values().collect(), days.into_values().collect())
+    (minutes.into_values().collect(), uncounted, days.into_values().collect())
 }
 
 /// What needs attention, at most [`MAX_ALERTS`] lines, each with a link to the page that shows it.

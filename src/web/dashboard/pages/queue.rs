@@ -19,6 +19,7 @@ use crate::web::api::page as page_of;
 use crate::web::api::queues::state_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
+use crate::web::dashboard::ui::charts::Uncounted;
 use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::group_table::group_table;
 use crate::web::dashboard::ui::parts::{deed, fact, grouped, instant, more, question};
@@ -71,8 +72,11 @@ async fn show(
 async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<Markup, Error> {
     let (inspector, known) = (site.inspector(), name.parse()?);
     let info = inspector.queue(&known).await?;
-    let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
-    let (days, minutes) = (days?, minutes?);
+    let (days, minutes) =
+        join(inspector.history(&known, 90), inspector.covered_hour(&known, &info)).await;
+    let (days, (minutes, coverage)) = (days?, minutes?);
+    let mut uncounted = Uncounted::default();
+    uncounted.add(&known, coverage);
     let limits = limits::read(&inspector, &known).await?;
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let state = match given(shown.state) {
@@ -108,7 +112,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         }
         (followed)
         (summary(texts, &here, now, &info))
-        (charts::hour(texts, now, &minutes))
+        (charts::counted_hour(texts, now, &minutes, &uncounted))
         (charts::days(texts, &days))
         (limits::section(texts, &here, &limits))
         (tabs(texts, &here, state, &info))

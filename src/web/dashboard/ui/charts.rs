@@ -6,12 +6,16 @@
 use maud::{Markup, html};
 
 use super::Texts;
-use crate::broker::{DayStats, MinuteStats};
+use crate::broker::{Coverage, DayStats, MinuteStats};
+use crate::job::QueueName;
 use crate::time::Timestamp;
 
 /// Width of a bar and height of the chart, in units of the SVG, which is stretched.
 const BAR_WIDTH: usize = 20;
 const CHART_HEIGHT: u64 = 80;
+
+/// Maximum names of queues in a note.
+const MAX_NAMES: usize = 5;
 
 /// One bar.
 pub(crate) struct Bar {
@@ -137,8 +141,56 @@ pub(crate) fn clock(at: Timestamp) -> String {
     format!("{:02}:{:02} UTC", minute / 60, minute % 60)
 }
 
+/// The queues whose last hour was not counted by minute as a whole.
+#[derive(Default)]
+pub(crate) struct Uncounted {
+    /// Those that were counted from a minute on.
+    pub partly: Vec<(QueueName, Timestamp)>,
+    /// Those that were not counted at all.
+    pub never: Vec<QueueName>,
+}
+
+impl Uncounted {
+    /// Takes note of a queue.
+    pub(crate) fn add(&mut self, queue: &QueueName, coverage: Coverage) {
+        match coverage {
+            Coverage::Whole => {}
+            Coverage::Since(at) => self.partly.push((queue.clone(), at)),
+            Coverage::Nothing => self.never.push(queue.clone()),
+        }
+    }
+
+    /// What is missing in the chart, in words.
+    fn note(&self, texts: &Texts) -> Markup {
+        let since = self.partly.iter().map(|(_, at)| *at).max();
+        let names = |queues: &mut dyn Iterator<Item = &QueueName>| {
+            let shown: Vec<_> = queues.by_ref().take(MAX_NAMES).map(QueueName::printable).collect();
+            let more = if queues.next().is_some() { ", …" } else { "" };
+            format!("{}{more}", shown.join(", "))
+        };
+        html! {
+            @if let Some(since) = since {
+                p.hint { ((texts.chart_since)(&names(&mut self.partly.iter().map(|(name, _)| name)), &clock(since))) }
+            }
+            @if !self.never.is_empty() {
+                p.hint { ((texts.chart_uncounted)(&names(&mut self.never.iter()))) }
+            }
+        }
+    }
+}
+
+/// Attempts of the last hour, by the minute, this one at the right, and below it what was not counted.
+pub(crate) fn counted_hour(
+    texts: &Texts,
+    now: Timestamp,
+    minutes: &[MinuteStats],
+    uncounted: &Uncounted,
+) -> Markup {
+    html! { (hour(texts, now, minutes)) (uncounted.note(texts)) }
+}
+
 /// Attempts of the last hour, by the minute, this one at the right.
-pub(crate) fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
+fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
     let this = now.as_secs().div_euclid(60);
     let bar = |ago: i64| {
         let at = Timestamp::from_secs((this - ago) * 60);

@@ -27,11 +27,11 @@ if state == 'pending' then
   if at then ahead = pending - 1 - at end
 end
 
--- The first number of each value is its minute: delete_expired.lua writes them.
+-- The first of four numbers is the minute: delete_expired.lua writes them. A fifth is there if no worker did.
 local served = -1
 local minutes = redis.pcall('HVALS', Q .. 'x:minutes')
 for _, value in ipairs(minutes.err and {} or minutes) do
-  served = math.max(served, tonumber(string.match(value, '^%d+')) or -1)
+  served = math.max(served, tonumber(string.match(value, '^(%d+) %d+ %d+ %d+$')) or -1)
 end
 
 local lease = state == 'active' and redis.call('ZSCORE', Q .. 'lease', id)

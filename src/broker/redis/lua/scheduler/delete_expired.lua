@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
--- ARGV[2]  maximum number of jobs to delete, and of jobs that expire
+-- ARGV[2]  maximum number of jobs to delete, and of jobs that expire; 0 to record the counters alone
 --
 -- Returns  now, number of deleted jobs, number of jobs that expired
 --
@@ -13,9 +13,9 @@
 --   follow those of a queue that is paused or has no worker. At most 100 are
 --   looked at, each among the first and last 5,000 pending jobs; elsewhere it is looked at again
 --   in a minute;
--- * Q:x:minutes has for each of the last 90 minutes in which a worker was there what had been
---   processed and failed when the minute began, and how many jobs were pending. It expires
---   two hours after the last worker.
+-- * Q:x:minutes has for each of the last 90 minutes in which a process of this crate was there
+--   what had been processed and failed when the minute began, and how many jobs were pending. It
+--   expires two hours after the last of them.
 
 local COMPLETED = Q .. 'completed'
 local ids = redis.call('ZRANGEBYSCORE', COMPLETED, '-inf', whole(now_s), 'LIMIT', 0,
@@ -84,8 +84,9 @@ if is_new then
   end
   local waiting = redis.pcall('LLEN', KEYS[1])
   -- pcall: a server whose memory is full refuses this, and deleting must go on.
+  -- A fifth number says that no worker recorded it: read_standing.lua asks for those of workers.
   redis.pcall('HSET', MINUTES, field, prefix .. counter('processed') .. ' ' .. counter('failed')
-    .. ' ' .. (type(waiting) == 'number' and waiting or 0))
+    .. ' ' .. (type(waiting) == 'number' and waiting or 0) .. (ARGV[2] == '0' and ' 0' or ''))
   redis.pcall('EXPIRE', MINUTES, 7200)
 end
 return {now, #ids, expired}

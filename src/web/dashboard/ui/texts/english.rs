@@ -366,6 +366,10 @@ pub(super) const TEXTS: Texts = Texts {
         0 => format!("{all} in total, at most {most}"),
         _ => format!("{all} in total, {failed} failed, at most {most}"),
     },
+    chart_since: |queues, since| {
+        format!("Not complete: before {since} nobody counted the attempts by minute of {queues}.")
+    },
+    chart_uncounted: |queues| format!("Unknown: nobody counts the attempts by minute of {queues}."),
     chart_days: |days| format!("Attempts in the last {days} days"),
     all_of_group: |total, group| format!("All {total} jobs of group {group}."),
     all_of_type: |total, state, name| format!("All of type {name} among {total} {state} jobs."),

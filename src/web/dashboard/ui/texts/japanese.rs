@@ -363,6 +363,10 @@ pub(super) const TEXTS: Texts = Texts {
         0 => format!("合計 {all}、最大 {most}"),
         _ => format!("合計 {all}（失敗 {failed}）、最大 {most}"),
     },
+    chart_since: |queues, since| {
+        format!("一部不明: {queues}の処理数は{since}より前の分が1分単位で集計されていません。")
+    },
+    chart_uncounted: |queues| format!("不明: {queues}の処理数は1分単位で集計されていません。"),
     chart_days: |days| format!("直近{days}日の処理数"),
     all_of_group: |total, group| format!("グループ{group}のジョブ{total}件すべてが対象です。"),
     all_of_type: |total, state, name| {

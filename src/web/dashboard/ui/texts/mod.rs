@@ -617,6 +617,10 @@ pub(crate) struct Texts {
     pub from_now: fn(&str) -> String,
     /// All attempts of a chart, the failed ones among them, and the highest bar.
     pub chart_sum: fn(u64, u64, u64) -> String,
+    /// Below the chart of the last hour: names of queues, and from when on they were counted.
+    pub chart_since: fn(&str, &str) -> String,
+    /// The same for names of queues that were not counted at all.
+    pub chart_uncounted: fn(&str) -> String,
     /// The caption of a chart of this many days.
     pub chart_days: fn(usize) -> String,
     /// Number of jobs and group.
