@@ -28,6 +28,7 @@ TOOLS=(
   valgrind=valgrind
   tmux=tmux
   pgrep=procps
+  promtool=prometheus # checks the alerting rules; nothing is started
 )
 
 # A fresh clone is compiled once: what makes the next build quick, and what debuggers read, takes
@@ -186,6 +187,12 @@ peers() {
       CARGO_TARGET_DIR=../../../target cargo check --locked)
 }
 
+# What docs/monitoring has for Prometheus. Whether the metrics exist is a test of the crate.
+alerting_rules() {
+  promtool check rules docs/monitoring/alerts.yml &&
+    promtool test rules docs/monitoring/alerts_test.yml
+}
+
 # Adds up cargo's `test result: ok. 3 passed; 1 failed; …` and what came of the
 # cases with Go, `interop: 3 of 4 passed, 0 skipped`, and of the fault campaign,
 # `chaos: 3 of 4 passed`.
@@ -216,6 +223,7 @@ beside "Servers" scripts/servers.sh fetch gate
 beside "Program that compares APIs" nice -n 19 scripts/semver.sh --program
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Arithmetic of docs/scaling.md" scripts/scaling.sh
+step "Alerting rules" alerting_rules
 step "Format" cargo fmt --all --check
 step "Lints" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 step "Test programs" tests --no-run

@@ -26,6 +26,7 @@
 //! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks
 //!   the store.
 
+mod audit_log;
 mod declared_limits;
 mod driven;
 mod store_check;
@@ -39,7 +40,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, GroupLimits, Inspect};
+use crate::broker::{AuditEntry, Broker, GroupLimits, Inspect};
 use crate::chance::Chance;
 use crate::client::{Aggregate, Client};
 use crate::error::Error;
@@ -53,6 +54,7 @@ use crate::scheduler::{
 use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
+use audit_log::AuditLog;
 pub(crate) use declared_limits::DeclaredLimit;
 use declared_limits::DeclaredLimits;
 pub(crate) use driven::{Driven, TestDriver};
@@ -93,6 +95,8 @@ pub(crate) struct Runtime {
     declared: Arc<DeclaredLimits>,
     /// What needs attention.
     alerts: Arc<AlertWatch>,
+    /// What operators did and is not written yet.
+    audit: Arc<AuditLog>,
     /// Whether this process looks for it once a minute, and not only when somebody asks.
     watches: bool,
     /// A test runs the jobs.
@@ -150,6 +154,7 @@ impl Runtime {
             check: Arc::default(),
             declared: Arc::default(),
             alerts: Arc::default(),
+            audit: Arc::default(),
             watches: false,
             test_driver: None,
         }
@@ -257,6 +262,11 @@ impl Runtime {
             .with_group_limits(self.aggregate.as_ref().map(|(_, limits)| *limits))
     }
 
+    /// Adds an action of an operator to the audit log, soon.
+    pub(crate) fn record_action(&self, entry: AuditEntry) {
+        self.audit.add(entry);
+    }
+
     /// What needs attention.
     pub(crate) fn alerts(&self) -> &Arc<AlertWatch> {
         &self.alerts
@@ -314,6 +324,8 @@ impl Runtime {
             tasks.spawn(probe.clone().run_until_cancelled_owned(look));
             let minutes = record_minutes(Arc::clone(self.aside()));
             tasks.spawn(probe.clone().run_until_cancelled_owned(minutes));
+            let (log, broker) = (Arc::clone(&self.audit), Arc::clone(&self.broker));
+            tasks.spawn(log.keep_writing(broker, probe.clone()));
         }
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {

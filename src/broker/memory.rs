@@ -13,6 +13,7 @@
 //! was enqueued or a worker announced it, as in Redis.
 
 mod actions;
+mod audit;
 mod changes;
 mod control;
 mod doctor;
@@ -51,6 +52,7 @@ use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName};
 use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
+use audit::AuditState;
 use expiring::Expiring;
 use periodic::PeriodicState;
 use queue::Queue;
@@ -140,6 +142,8 @@ struct StoreState {
     queues_of_keys: Expiring<QueueName>,
     /// Statistics by job type, of each namespace.
     type_stats: BTreeMap<String, TypeStatsState>,
+    /// What operators did.
+    audit: AuditState,
 }
 
 impl MemoryBroker {

@@ -36,6 +36,7 @@
 
 mod actions;
 mod announcement;
+mod audit;
 mod control;
 mod delivery;
 pub mod disk;
@@ -66,6 +67,8 @@ pub use actions::{
 };
 pub(crate) use announcement::host_name;
 pub use announcement::{Announcement, Running};
+pub(crate) use audit::MAX_AUDIT_ENTRIES;
+pub use audit::{Audit, AuditEntry};
 pub use control::{CancelAnswer, CancelListener, Control, Output};
 pub use delivery::{
     AttemptNote, Delivery, Dequeued, Enqueued, ExchangeReply, ExpiredLeases, Extended, Forwarded,
@@ -164,6 +167,7 @@ pub trait Broker:
     + Doctor
     + Actions
     + Limits
+    + Audit
     + Groups
     + Transfer
     + TypeStats

@@ -22,6 +22,7 @@
 //!
 //! Without a namespace there is no `NamespacedBroker`, and nothing is different.
 
+mod audit;
 mod inspect;
 mod limits;
 mod operate;

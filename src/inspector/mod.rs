@@ -10,6 +10,7 @@
 
 mod actions;
 mod alerts;
+mod audit;
 mod control;
 mod doctor;
 mod explain;
@@ -31,8 +32,10 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
 pub use actions::{Bulk, BulkProgress};
+#[cfg(feature = "dashboard")]
+pub(crate) use alerts::Window;
 pub use alerts::{Alert, AlertRule, AlertSettings, AlertSince, AlertUnit, Alerts};
-pub(crate) use alerts::{AlertWatch, Found, Window};
+pub(crate) use alerts::{AlertWatch, Found};
 pub use control::Cancelled;
 pub use doctor::{DoctorReport, DoctorRun};
 #[cfg(feature = "dashboard")]

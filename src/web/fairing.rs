@@ -21,11 +21,12 @@ use rocket::figment::Figment;
 use rocket::request::FromRequest;
 use rocket::{Build, Orbit, Rocket};
 
-use super::guards::{Hooks, erase};
+use super::api::ActionHook;
+use super::guards::{Hooks, erase, erase_named};
 use super::login::Login;
 use super::refusal::refuse;
 use super::{JobQueue, stderr};
-use crate::broker::{Broker, JobInfo, Redact};
+use crate::broker::{AuditEntry, Broker, JobInfo, Redact};
 use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
@@ -73,6 +74,7 @@ struct FairingParts {
     aggregate: Option<Aggregate>,
     worker_only: bool,
     redact: Option<Redact>,
+    on_action: Vec<ActionHook>,
     test: Option<(Arc<dyn Broker>, TestDriver)>,
 }
 
@@ -232,6 +234,46 @@ impl JobQueueFairing {
         G: for<'r> FromRequest<'r> + Send + 'static,
     {
         self.with(|parts| parts.hooks.admin = Some(erase::<G>()))
+    }
+
+    /// As [`admin_guard`](Self::admin_guard), with the name of whom the guard admits: the audit log, its
+    /// page, and [`on_action`](Self::on_action) say who did what. The name is cut to 100 characters on
+    /// one line.
+    ///
+    /// ```
+    /// # use rocket::request::{FromRequest, Outcome, Request};
+    /// # use rocket_jobqueue::JobQueue;
+    /// # struct Admin { name: String }
+    /// # #[rocket::async_trait]
+    /// # impl<'r> FromRequest<'r> for Admin {
+    /// #     type Error = ();
+    /// #     async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
+    /// #         Outcome::Success(Admin { name: "ada".to_owned() })
+    /// #     }
+    /// # }
+    /// let queue = JobQueue::fairing().admin_guard_named(|admin: &Admin| admin.name.clone());
+    /// ```
+    pub fn admin_guard_named<G>(self, name: impl Fn(&G) -> String + Send + Sync + 'static) -> Self
+    where
+        G: for<'r> FromRequest<'r> + Send + 'static,
+    {
+        self.with(|parts| parts.hooks.admin = Some(erase_named(name)))
+    }
+
+    /// Calls a function after each change by REST or a page, with what was done and by whom: the same
+    /// entry that `GET {base}/audit` lists, never a payload. What the application's own code does is not
+    /// reported. The function runs before the answer is sent, so hand slow work to another task. A
+    /// panic in it is logged.
+    ///
+    /// ```
+    /// use rocket_jobqueue::JobQueue;
+    ///
+    /// let queue = JobQueue::fairing().on_action(|entry| {
+    ///     eprintln!("{:?} {} {} {}", entry.actor, entry.action, entry.queue, entry.what);
+    /// });
+    /// ```
+    pub fn on_action(self, hook: impl Fn(&AuditEntry) + Send + Sync + 'static) -> Self {
+        self.with(|parts| parts.on_action.push(Arc::new(hook)))
     }
 
     /// Requests that pass this guard may view queues and jobs without changing them. Requests

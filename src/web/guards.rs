@@ -1,7 +1,7 @@
 //! Access: the application's own guards in front of our routes, and the handle as a
 //! request guard.
 //!
-//! There are three rights: to view, to act, and to register the reference job. A route takes the
+//! There are four rights: to view, to act, to read what operators did, and to register the reference job. A route takes the
 //! right as a parameter, and a route without that parameter is public. A test catches
 //! it: `routes()` in `tests/it/rest.rs` says who may use each route, and `tests/it/rest/access.rs`
 //! tries them all and compares the table with `docs/roles.md`. Without a guard of the application,
@@ -32,6 +32,7 @@ use super::catchers::explain;
 use super::origin::{may_change, may_register};
 use super::proxy::forwarded;
 use super::reads::{Turn, turn};
+use crate::text::Line;
 use crate::trace::{self, Trace};
 
 #[rocket::async_trait]
@@ -95,8 +96,12 @@ impl Sentinel for &JobQueue {
     }
 }
 
-/// The decision of a guard.
-pub(super) type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
+/// The decision of a guard: whom it admits, if it names people, or the status with which it does not.
+pub(super) type Verdict<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<String>, Status>> + Send + 'a>>;
+
+/// How the application names whom its guard admits.
+type NameOf<G> = Box<dyn Fn(&G) -> String + Send + Sync>;
 
 /// A guard of the application, without its type.
 pub(super) trait ErasedGuard: Send + Sync {
@@ -105,7 +110,10 @@ pub(super) trait ErasedGuard: Send + Sync {
 }
 
 /// A guard of this type.
-struct Typed<G>(PhantomData<fn() -> G>);
+struct Typed<G> {
+    guard: PhantomData<fn() -> G>,
+    name: Option<NameOf<G>>,
+}
 
 impl<G> ErasedGuard for Typed<G>
 where
@@ -114,7 +122,7 @@ where
     fn check<'r>(&self, request: &'r Request<'_>) -> Verdict<'r> {
         Box::pin(async move {
             match G::from_request(request).await {
-                Outcome::Success(_) => Ok(()),
+                Outcome::Success(guard) => Ok(self.name.as_ref().map(|name| name(&guard))),
                 Outcome::Error((status, _)) | Outcome::Forward(status) => Err(status),
             }
         })
@@ -126,7 +134,17 @@ pub(super) fn erase<G>() -> Box<dyn ErasedGuard>
 where
     G: for<'r> FromRequest<'r> + Send + 'static,
 {
-    Box::new(Typed::<G>(PhantomData))
+    Box::new(Typed::<G> { guard: PhantomData, name: None })
+}
+
+/// The same for a guard that names whom it admits.
+pub(super) fn erase_named<G>(
+    name: impl Fn(&G) -> String + Send + Sync + 'static,
+) -> Box<dyn ErasedGuard>
+where
+    G: for<'r> FromRequest<'r> + Send + 'static,
+{
+    Box::new(Typed::<G> { guard: PhantomData, name: Some(Box::new(name)) })
 }
 
 /// The guards that the application has set.
@@ -144,7 +162,7 @@ pub(super) struct Hooks {
 }
 
 /// Whether a guard admits the request, or the status with which it does not.
-async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), Status> {
+async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<Option<String>, Status> {
     // A guard that forwards without a reason still means no.
     guard.check(request).await.map_err(|status| match status.code {
         200..400 | 404 => Status::Forbidden,
@@ -175,11 +193,11 @@ async fn may_view(request: &Request<'_>) -> Result<(), Status> {
     let hooks = request.rocket().state::<Hooks>().ok_or(Status::Forbidden)?;
     match (&hooks.view, &hooks.admin) {
         (None, None) => Err(Status::Forbidden),
-        (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
+        (Some(one), None) | (None, Some(one)) => passes(&**one, request).await.map(drop),
         (Some(view), Some(admin)) => match passes(&**view, request).await {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             // The right to act includes viewing. Otherwise the view guard gives the reason.
-            Err(status) => passes(&**admin, request).await.map_err(|_| status),
+            Err(status) => passes(&**admin, request).await.map(drop).map_err(|_| status),
         },
     }
 }
@@ -223,10 +241,57 @@ impl<'r> FromRequest<'r> for ActAccess {
             None => Err(Status::Forbidden),
         };
         match allowed {
-            Ok(()) if is_read_only(hooks, request) || !may_change(request) => {
+            Ok(_) if is_read_only(hooks, request) || !may_change(request) => {
                 Outcome::Error((Status::Forbidden, ()))
             }
-            Ok(()) => Outcome::Success(ActAccess(())),
+            Ok(name) => {
+                request.local_cache(|| Actor(name.map(|name| plain_name(&name))));
+                Outcome::Success(ActAccess(()))
+            }
+            Err(status) => Outcome::Error((status, ())),
+        }
+    }
+}
+
+/// Longest name of an actor, in characters.
+const MAX_NAME_CHARS: usize = 100;
+
+/// Who sends a request, as the guard names them.
+struct Actor(Option<String>);
+
+/// The name on one line, and not too long: the application may take it from outside.
+fn plain_name(name: &str) -> String {
+    let name: String = name.chars().take(MAX_NAME_CHARS).collect();
+    Line(format_args!("{name}")).to_string()
+}
+
+/// Who sends this request, once [`ActAccess`] has admitted it.
+pub(crate) fn actor_of(request: &Request<'_>) -> Option<String> {
+    request.local_cache(|| Actor(None)).0.clone()
+}
+
+/// The right to read what operators did, which names people: granted by the application's
+/// `admin_guard` alone. While it is held, it is this request's turn to read the store.
+pub(crate) struct AuditAccess {
+    _turn: Turn,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for AuditAccess {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let guard = request.rocket().state::<Hooks>().and_then(|hooks| hooks.admin.as_deref());
+        let allowed = match guard {
+            Some(guard) => passes(guard, request).await,
+            None => Err(Status::Forbidden),
+        };
+        let turn = match allowed {
+            Ok(_) => turn(request).await,
+            Err(status) => Err(status),
+        };
+        match turn {
+            Ok(turn) => Outcome::Success(AuditAccess { _turn: turn }),
             Err(status) => Outcome::Error((status, ())),
         }
     }
@@ -255,7 +320,7 @@ impl<'r> FromRequest<'r> for RegisterAccess {
         };
         let allowed = match hooks.register.as_deref() {
             None => Ok(()),
-            Some(guard) => passes(guard, request).await,
+            Some(guard) => passes(guard, request).await.map(drop),
         };
         let looks = matches!(request.method(), Method::Get | Method::Head);
         match allowed {

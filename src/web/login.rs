@@ -24,6 +24,9 @@ use super::stderr;
 /// The query parameter of the link.
 pub(super) const PARAMETER: &str = "token";
 
+/// Who acts with the token, in the audit log.
+const ACTOR: &str = "development login";
+
 /// The detail of a 401 without the token.
 const REASON: &str = "open the login link that the application printed to standard error at \
      launch, or send its token as `Authorization: Bearer …`; an application with an admin_guard \
@@ -96,7 +99,7 @@ impl ErasedGuard for Login {
         let admitted = self.admits(request);
         Box::pin(async move {
             if admitted {
-                return Ok(());
+                return Ok(Some(ACTOR.to_owned()));
             }
             explain(request, REASON);
             Err(Status::Unauthorized)

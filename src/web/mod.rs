@@ -65,7 +65,7 @@ use crate::scheduler::PeriodicJobs;
 use crate::time::Timestamp;
 use crate::trace::Trace;
 
-use api::status;
+use api::{ActionHook, status};
 use guards::ViewAccess;
 use looks::Looks;
 use reads::Reads;
@@ -134,6 +134,7 @@ struct QueueInner {
     viewer: Viewer,
     looks: Looks,
     reads: Reads,
+    on_action: Vec<ActionHook>,
 }
 
 impl JobQueue {
@@ -151,13 +152,18 @@ impl JobQueue {
 
     /// A queue that shows everything to viewers.
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
-        Self::shown_to(runtime, config, Viewer::default())
+        Self::shown_to(runtime, config, Viewer::default(), Vec::new())
     }
 
     /// A queue that shows viewers what this viewer may see.
-    pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
+    pub(crate) fn shown_to(
+        runtime: Runtime,
+        config: JobQueueConfig,
+        viewer: Viewer,
+        on_action: Vec<ActionHook>,
+    ) -> Self {
         let (looks, reads) = (Looks::default(), Reads::default());
-        let inner = Arc::new(QueueInner { runtime, config, viewer, looks, reads });
+        let inner = Arc::new(QueueInner { runtime, config, viewer, looks, reads, on_action });
         Self { inner, trace: None, prefix: None }
     }
 
@@ -342,6 +348,11 @@ impl JobQueue {
         let found =
             found.map_err(|_| Error::unavailable("the look at the store was broken off"))?;
         found.clone().expect("the wait was for it")
+    }
+
+    /// What the application wants to be called after an action.
+    pub(crate) fn action_hooks(&self) -> &[ActionHook] {
+        &self.inner.on_action
     }
 
     /// After a change by REST or a page: what was seen before is no longer shown.

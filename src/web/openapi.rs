@@ -23,8 +23,8 @@ use rocket_okapi::openapi_get_spec;
 
 use crate::registry::HandlerEntry;
 use crate::web::api::{
-    alerts, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search,
-    status, store, workers,
+    alerts, audit, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register,
+    search, status, store, workers,
 };
 
 pub(crate) use serve::document_route;
@@ -106,6 +106,7 @@ fn all_routes() -> OpenApi {
         workers::quiet_all,
         workers::resume_all,
         alerts::list,
+        audit::list,
         store::servers,
         store::store,
         store::check,

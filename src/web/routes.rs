@@ -10,8 +10,8 @@ use rocket::{Build, Rocket, Route};
 #[cfg(feature = "metrics")]
 use super::api::metrics;
 use super::api::{
-    alerts, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search,
-    status, store, types, workers,
+    alerts, audit, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register,
+    search, status, store, types, workers,
 };
 use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
@@ -53,6 +53,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
     let mut routes = Vec::new();
     for more in [
         alerts::routes,
+        audit::routes,
         queues::routes,
         limits::routes,
         jobs::routes,

@@ -8,6 +8,8 @@ use crate::support::anybody::Anybody;
 use crate::support::{RedisServer, until};
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket_jobqueue::inspect::{AlertRule, WorkerDetails};
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
     AnnouncedPeriodicJob, Announcement, Broker, PeriodicStore, PoolSettings, RedisPool, Running,
@@ -84,6 +86,7 @@ async fn work_for_hours(store: &RedisBroker, name: &str) {
         status: "active",
         started: began,
         running: vec![running],
+        details: WorkerDetails::default(),
     };
     store.announce(&who).await.unwrap();
     let nightly = AnnouncedPeriodicJob {
@@ -245,4 +248,134 @@ async fn what_nobody_counted_by_minute_is_unknown_and_not_zero() {
     store.enqueue(&[job]).await.unwrap();
     let why = text(&client, &format!("/jobs/bills/{id}/explanation")).await;
     assert!(why.contains("no worker serves queue bills\""), "{why}");
+}
+
+/// The words of a text that begin like our metrics.
+fn metrics_in(text: &str) -> std::collections::BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("jobqueue_") || word.starts_with("asynq_")).collect()
+}
+
+#[tokio::test]
+async fn the_rules_and_the_dashboard_name_metrics_and_alerts_that_there_are() {
+    let fairing = JobQueue::fairing().admin_guard::<Anybody>().set("jobqueue.store", "memory");
+    let client = start(fairing.set("jobqueue.allow_memory_in_release", true)).await;
+    let metrics = text(&client, "/metrics").await;
+    let kinds: std::collections::BTreeMap<&str, &str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let is_there = |name: &str| {
+        let kind = |suffix: &str| kinds.get(name.strip_suffix(suffix)?).copied();
+        kind("") == Some("gauge")
+            || kind("_total") == Some("counter")
+            || ["_bucket", "_count", "_sum"].iter().any(|one| kind(one) == Some("histogram"))
+    };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring");
+    let rules = std::fs::read_to_string(format!("{folder}/alerts.yml")).unwrap();
+    let board = std::fs::read_to_string(format!("{folder}/grafana.json")).unwrap();
+    let board: Value = serde_json::from_str(&board).unwrap();
+    let mut queries = Vec::new();
+    for panel in board["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            queries.push(target["expr"].as_str().unwrap());
+        }
+    }
+    assert!(queries.len() > 20, "{}", queries.len());
+    let named: Vec<_> =
+        metrics_in(&rules).into_iter().chain(metrics_in(&queries.join(" "))).collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        assert!(is_there(name), "{name} in {:?}", kinds);
+    }
+    // Each rule of ours that the file names is one, and all but the pause are named.
+    let known: std::collections::BTreeSet<_> =
+        AlertRule::ALL.into_iter().map(AlertRule::as_str).collect();
+    let in_file = rules
+        .split("jobqueue_alert{rule=")
+        .skip(1)
+        .flat_map(|rest| rest.split('}').next().unwrap().trim_matches(['~', '"']).split('|'));
+    let in_file: std::collections::BTreeSet<_> = in_file.collect();
+    let missing: Vec<_> = known.difference(&in_file).collect();
+    assert_eq!(missing, [&"queue_paused"]);
+    assert!(in_file.is_subset(&known), "{in_file:?}");
+}
+
+struct Admin {
+    name: String,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Admin {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match request.headers().get_one("User") {
+            Some(name) => Outcome::Success(Admin { name: name.to_owned() }),
+            None => Outcome::Error((Status::Unauthorized, ())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_did_what_is_in_the_store_and_told_to_the_application() {
+    let redis = RedisServer::start::<&str>(&[]);
+    redis.cli(&["SADD", "asynq:queues", "mail"]);
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let app = |namespace: &str| {
+        let fairing = JobQueue::fairing()
+            .admin_guard_named(|admin: &Admin| admin.name.clone())
+            .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
+            .set("jobqueue.worker", false);
+        match namespace {
+            "" => fairing,
+            _ => fairing.set("jobqueue.namespace", namespace),
+        }
+    };
+    let client = start(app("").on_action(move |entry| {
+        log.lock().unwrap().push(format!("{:?} {} {}", entry.actor, entry.action, entry.queue));
+        panic!("the application's own fault");
+    }))
+    .await;
+    let pause = async |client: &Client, user: &str| {
+        let request = client.post(format!("{BASE}/queues/mail/pause"));
+        let json = Header::new("Content-Type", "application/json");
+        let user = Header::new("User", user.to_owned());
+        request.header(json).header(user).dispatch().await.status()
+    };
+    let audit = async |client: &Client| -> Vec<Value> {
+        let user = Header::new("User", "ada");
+        let response = client.get(format!("{BASE}/audit")).header(user).dispatch().await;
+        let found: Value = serde_json::from_str(&response.into_string().await.unwrap()).unwrap();
+        found["entries"].as_array().unwrap().clone()
+    };
+    assert_eq!(pause(&client, "ada").await, Status::NoContent);
+    let name = format!("<b>eve</b>\u{202e}{}", "x".repeat(300));
+    assert_eq!(pause(&client, &name).await, Status::NoContent);
+    let entries = until(async || {
+        let entries = audit(&client).await;
+        (entries.len() == 2).then_some(entries)
+    })
+    .await;
+    assert_eq!(
+        (&entries[1]["actor"], &entries[1]["action"]),
+        (&json!("ada"), &json!("queue paused"))
+    );
+    assert_eq!((&entries[1]["queue"], &entries[1]["from"]), (&json!("mail"), &json!("local")));
+    // A name from outside is cut, and cannot speak to a terminal or a page.
+    let shown = entries[0]["actor"].as_str().unwrap();
+    assert!(shown.starts_with("<b>eve</b>") && shown.len() < 150, "{shown}");
+    assert!(!shown.contains('\u{202e}'), "{shown}");
+    let page = client.get(format!("{BASE}/ui/audit")).header(Header::new("User", "ada"));
+    let page = page.dispatch().await.into_string().await.unwrap();
+    assert!(page.contains("&lt;b&gt;eve") && !page.contains("<b>eve"), "{page}");
+    assert_eq!(told.lock().unwrap()[0], "Some(\"ada\") queue paused mail");
+
+    // Another application in the same store has a log of its own.
+    let shop = start(app("shop")).await;
+    assert_eq!(audit(&shop).await, [json!(null); 0]);
+    redis.cli(&["SADD", "asynq:queues", "shop:mail"]);
+    assert_eq!(pause(&shop, "bob").await, Status::NoContent);
+    until(async || (audit(&shop).await.len() == 1).then_some(())).await;
+    assert_eq!(audit(&client).await.len(), 2);
+    assert_eq!(redis.cli(&["LLEN", "asynq:x:audit:shop"]).trim(), "1");
 }

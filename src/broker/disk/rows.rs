@@ -108,6 +108,8 @@ pub(crate) enum Kind {
     Limit,
     /// When the next job of a limit's key may start: queue, limit's name, a zero byte, key.
     LimitRate,
+    /// What an operator did: the namespace, a zero byte, the entry's place as two bytes.
+    Audit,
     /// Facts about the whole store: a name.
     Store,
 }
@@ -115,7 +117,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Every kind with its letter. A letter is never used again for something else: stores on disk
     /// have it.
-    const ALL: [(Kind, u8); 15] = [
+    const ALL: [(Kind, u8); 16] = [
         (Kind::Job, b'j'),
         (Kind::JobState, b's'),
         (Kind::Queue, b'q'),
@@ -130,6 +132,7 @@ impl Kind {
         (Kind::KeyQueue, b'k'),
         (Kind::Limit, b'L'),
         (Kind::LimitRate, b'R'),
+        (Kind::Audit, b'u'),
         (Kind::Store, b'A'),
     ];
 }

@@ -21,14 +21,14 @@ use super::queue::{Queue, Request};
 use super::type_stats::TypeRow;
 use super::unique::LockHolder;
 use crate::broker::disk::{Key, Kind, Rows};
-use crate::broker::{CounterSnapshot, PeriodicRun, Slice};
+use crate::broker::{AuditEntry, CounterSnapshot, MAX_AUDIT_ENTRIES, PeriodicRun, Slice};
 use crate::job::{QueueName, Remembered};
 use crate::time::Timestamp;
 use job_row::{JobRow, StateRow};
 pub(super) use loader::Loader;
 use other_rows::{
-    BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow,
-    QueueRow, SetRow,
+    AuditRow, BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow,
+    NumberRow, QueueRow, SetRow,
 };
 
 /// The row with the number of suspects in flight.
@@ -282,6 +282,14 @@ fn type_row(rest: &[u8]) -> Option<(&str, TypeRow, &str)> {
 /// Writes the number of suspects in flight.
 pub(super) fn write_suspects(running: usize, rows: &mut Rows) {
     rows.put(Key::store(Kind::Store, SUSPECTS), &NumberRow { number: running as u64 });
+}
+
+/// Writes an entry of the audit log in the place of the one that is too old then.
+pub(super) fn write_audit(namespace: &str, number: u64, entry: &AuditEntry, rows: &mut Rows) {
+    let place = (number % MAX_AUDIT_ENTRIES as u64) as u16;
+    let rest = [namespace.as_bytes(), &[0], &place.to_be_bytes()].concat();
+    let row = AuditRow { number, entry: entry.encode() };
+    rows.put(Key::store(Kind::Audit, &rest), &row);
 }
 
 /// Writes that a periodic job ran, or no longer remembers a run.

@@ -31,6 +31,14 @@ pub const WAKE: &str = "asynq:x:wake";
 /// Ours: the version of the data's format.
 pub const FORMAT: &str = "asynq:x:format";
 
+/// Ours: what operators did, the newest first; each namespace has its own.
+pub fn audit(namespace: &str) -> String {
+    match namespace {
+        "" => "asynq:x:audit".to_owned(),
+        _ => format!("asynq:x:audit:{namespace}"),
+    }
+}
+
 /// Ours: how many suspects a process runs; missing if none.
 pub fn suspects(process: u64) -> String {
     format!("asynq:x:suspects:{process:x}")

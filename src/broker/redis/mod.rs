@@ -23,6 +23,7 @@
 //! `MAX_PEEKS` queues, polls by script instead of blocking.
 
 mod actions;
+mod audit;
 mod batcher;
 mod bulk_enqueue;
 mod call;

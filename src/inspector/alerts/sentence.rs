@@ -1,13 +1,18 @@
 //! An alert as an English sentence, for REST, the terminal and English pages.
 
 use std::fmt;
+#[cfg(any(feature = "dashboard", test))]
 use std::time::Duration;
 
-use super::{Alert, Found, Window};
+#[cfg(any(feature = "dashboard", test))]
+use super::Alert;
+use super::{Found, Window};
 use crate::broker::FindingKind;
 use crate::inspector::{At, Short};
+#[cfg(any(feature = "dashboard", test))]
 use crate::time::Timestamp;
 
+#[cfg(any(feature = "dashboard", test))]
 impl Alert {
     /// How long it has held, at this instant.
     pub(crate) fn lasted(&self, now: Timestamp) -> Duration {
@@ -105,7 +110,7 @@ impl fmt::Display for Window {
 }
 
 /// A share in whole percent; 100 is never said of less than all.
-pub(crate) fn percent(part: u64, all: u64) -> u64 {
+fn percent(part: u64, all: u64) -> u64 {
     u64::try_from(u128::from(part) * 100 / u128::from(all.max(1))).unwrap_or(u64::MAX)
 }
 

@@ -171,9 +171,9 @@ async fn hours(
         .collect();
     failed.sort_by_key(|(info, _)| std::cmp::Reverse((info.failed_today, info.failed)));
     failed.truncate(MAX_HOURS);
-    let read = failed
-        .into_iter()
-        .map(|(_, queue)| async { Some((queue.clone(), inspector.last_hour(queue).await.ok()?)) });
+    let read = failed.into_iter().map(|(_, queue)| async move {
+        Some((queue.clone(), inspector.last_hour(queue).await.ok()?))
+    });
     join_all(read).await.into_iter().flatten().collect()
 }
 
@@ -191,7 +191,7 @@ async fn limits(
         .iter()
         .filter(waits)
         .take(MAX_LIMITED)
-        .map(|one| async { (one.queue.clone(), inspector.limits(&one.queue).await) });
+        .map(|one| async move { (one.queue.clone(), inspector.limits(&one.queue).await) });
     let answers = join_all(read).await;
     let is_read = answers.is_empty() || answers.iter().any(|(_, limits)| limits.is_ok());
     let limits = answers.into_iter().filter_map(|(queue, limits)| Some((queue, limits.ok()?)));

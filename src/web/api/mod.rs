@@ -16,6 +16,7 @@
 //! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
 //! | `periodic`, `store`, `workers` | periodic jobs; servers and the doctor; worker processes |
 //! | `types` | statistics by job type |
+//! | `audit` | what operators did |
 //! | `alerts`, `health`, `metrics` | what needs attention; for probes and Prometheus |
 //! | `register`, `registration` | the reference route, and the fields of its request |
 //! | `body`, `json_body`, `params`, `idempotency` | what requests carry |
@@ -24,6 +25,7 @@
 //! the descriptions of the OpenAPI document. Write them for a client.
 
 pub(crate) mod alerts;
+pub(crate) mod audit;
 mod body;
 pub(crate) mod bulk;
 pub(crate) mod enqueue;
@@ -46,19 +48,16 @@ pub(crate) mod store;
 pub(crate) mod types;
 pub(crate) mod workers;
 
-use std::convert::Infallible;
-
 use rocket::http::Status;
-use rocket::request::{self, FromRequest, Request};
+use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
-use crate::web::proxy::client_of;
 
+pub(crate) use audit::{ActionHook, Asked, audit};
 pub(crate) use body::TOO_SLOW;
 #[cfg(feature = "dashboard")]
 pub(crate) use body::read_bytes;
@@ -107,40 +106,6 @@ pub(crate) struct NoContent;
 impl<'r> Responder<'r, 'static> for NoContent {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         Response::build().status(Status::NoContent).ok()
-    }
-}
-
-/// Logs a change and its client, with the target `rocket_jobqueue::audit`, so that a subscriber
-/// can keep these lines apart. Payloads are not among them.
-pub(super) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
-    crate::log::info!(target: "rocket_jobqueue::audit", from = %request.from, %queue, %what, "{action}");
-    if let Some(queue) = &request.queue {
-        queue.changed();
-    }
-}
-
-/// Who asked for a change, and of which queue.
-pub(crate) struct Asked {
-    /// The client: the address of the connection, or the one that a trusted proxy names; `local`
-    /// without an address.
-    from: String,
-    queue: Option<JobQueue>,
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Asked {
-    type Error = Infallible;
-
-    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
-        request::Outcome::Success(Self::of(request))
-    }
-}
-
-impl Asked {
-    /// The client of this request.
-    pub(super) fn of(request: &Request<'_>) -> Self {
-        let from = client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        Self { from, queue: request.rocket().state::<JobQueue>().cloned() }
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn ignite(
         runtime = runtime.driven_by(driver);
     }
     add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
-    let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
+    let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer, parts.on_action);
     Ok(Ignited { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
 }
 

@@ -19,7 +19,7 @@ use super::JSON;
 use crate::web::JobQueue;
 use crate::web::api::bulk::WantsEvents;
 use crate::web::api::{Asked, Caller, IdempotencyKey, JsonBody, Param, RouteScope};
-use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess, ViewRight};
+use crate::web::guards::{ActAccess, AuditAccess, RegisterAccess, ViewAccess, ViewRight};
 use crate::web::on_success::OnSuccess;
 
 impl<'r, T: JsonSchema> OpenApiFromData<'r> for JsonBody<T> {
@@ -92,7 +92,7 @@ macro_rules! guarded {
     )*};
 }
 
-guarded!(ActAccess, ViewAccess, ViewRight);
+guarded!(ActAccess, AuditAccess, ViewAccess, ViewRight);
 
 impl<'r> OpenApiFromForm<'r> for Param<'r> {
     fn form_multi_parameter(

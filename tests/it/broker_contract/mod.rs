@@ -10,6 +10,7 @@ pub mod site;
 
 mod actions;
 mod archive;
+mod audit;
 mod control;
 mod dequeue;
 mod doctor;

@@ -14,12 +14,13 @@ use prost::Message;
 
 use super::job_row::{JobRow, StateRow};
 use super::other_rows::{
-    BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow,
-    QueueRow, SetRow,
+    AuditRow, BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow,
+    NumberRow, QueueRow, SetRow,
 };
 use super::{SUSPECTS, TIMED, type_row};
 use crate::broker::disk::{Key, Kind, Rows};
 use crate::broker::memory::StoreState;
+use crate::broker::memory::audit::AuditState;
 use crate::broker::memory::expiring::Expiring;
 use crate::broker::memory::groups::ClaimedSet;
 use crate::broker::memory::limits::Pair;
@@ -27,7 +28,7 @@ use crate::broker::memory::periodic::{Claim, PeriodicState};
 use crate::broker::memory::queue::{COUNTER_DAYS, Queue, Request, Tally, day};
 use crate::broker::memory::type_stats::{TypeRow, TypeStatsState};
 use crate::broker::memory::unique::LockHolder;
-use crate::broker::{ArchiveSettings, CounterSnapshot, PeriodicRun};
+use crate::broker::{ArchiveSettings, AuditEntry, CounterSnapshot, PeriodicRun};
 use crate::job::{JobId, JobState, QueueName, TypeAttempt, TypeRecord};
 use crate::time::Timestamp;
 
@@ -38,6 +39,7 @@ pub(in crate::broker::memory) struct Loader<'a> {
     steady: Timestamp,
     first_owner: u64,
     queues: HashMap<String, LoadedQueue>,
+    audit: AuditState,
     periodic: PeriodicState,
     keys: Expiring<QueueName>,
     suspects: usize,
@@ -64,7 +66,7 @@ impl<'a> Loader<'a> {
         steady: Timestamp,
         first_owner: u64,
     ) -> Self {
-        let (queues, periodic, keys, type_stats, leftovers) = Default::default();
+        let (queues, periodic, keys, type_stats, audit, leftovers) = Default::default();
         Self {
             archive,
             now,
@@ -75,6 +77,7 @@ impl<'a> Loader<'a> {
             keys,
             suspects: 0,
             type_stats,
+            audit,
             leftovers,
         }
     }
@@ -110,6 +113,7 @@ impl<'a> Loader<'a> {
             Kind::Run => self.add_run(key),
             Kind::Limit => self.add_limit(key, value),
             Kind::LimitRate => self.add_limit_rate(key, value),
+            Kind::Audit => self.add_audit(key, value),
             Kind::Store => self.add_fact(key, value),
         }
     }
@@ -227,6 +231,14 @@ impl<'a> Loader<'a> {
         Some(())
     }
 
+    fn add_audit(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
+        let (namespace, _place) = key.rest.split_at(key.rest.len().checked_sub(3)?);
+        let row = AuditRow::decode(value).ok()?;
+        let log = self.audit.logs.entry(text(namespace)?).or_default();
+        log.push_back((row.number, AuditEntry::decode(&row.entry)?));
+        Some(())
+    }
+
     /// Other facts about the store are read before.
     fn add_fact(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
         if key.rest == SUSPECTS {
@@ -266,6 +278,9 @@ impl<'a> Loader<'a> {
         for runs in self.periodic.history.values_mut() {
             runs.make_contiguous().sort_by_key(|run| std::cmp::Reverse(run.at));
         }
+        for log in self.audit.logs.values_mut() {
+            log.make_contiguous().sort_by_key(|(number, _)| *number);
+        }
         self.keys.changed.watch();
         let (now, steady, leftovers) = (self.now, self.steady, &mut self.leftovers);
         let first_day = day(self.now) - COUNTER_DAYS;
@@ -288,6 +303,7 @@ impl<'a> Loader<'a> {
             periodic: self.periodic,
             queues_of_keys: self.keys,
             type_stats: self.type_stats,
+            audit: self.audit,
         };
         (state, self.leftovers)
     }

@@ -118,6 +118,16 @@ pub(super) struct BytesRow {
     pub(super) value: Vec<u8>,
 }
 
+/// An entry of the audit log.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct AuditRow {
+    #[prost(uint64, tag = "1")]
+    pub(super) number: u64,
+    /// As in Redis.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) entry: Vec<u8>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NumberRow {
     #[prost(uint64, tag = "1")]

@@ -11,6 +11,7 @@
 //! | `/ui/periodic` | `periodic` | the announcements of running processes |
 //! | `/ui/groups`, `/ui/queues/<name>/group` | `groups`, `group` | the groups of at most 500 queues; one page of jobs |
 //! | `/ui/servers` | `servers` | four commands per worker process |
+//! | `/ui/audit` | `audit` | one command |
 //! | `/ui/store`, `/ui/doctor` | `store`, `doctor` | a few commands; every entry of every queue |
 //! | `/ui/enqueue` | `enqueue` | nothing, or one job |
 //! | `/ui/queues/<name>` | `queue`, `limits` | three scripts, one page of jobs, two commands per limit |
@@ -19,6 +20,7 @@
 //! | `/ui/register` | `register` | nothing, or one job |
 //! | `/ui/events` | `events` | one script per queue every 2 s, for all open pages together |
 
+mod audit;
 mod bulk;
 mod display;
 mod doctor;
@@ -66,6 +68,7 @@ pub(super) fn routes(with_register: bool) -> Vec<Route> {
         store::routes,
         doctor::routes,
         display::routes,
+        audit::routes,
         events::routes,
     ] {
         routes.extend(more());

@@ -84,7 +84,7 @@ async fn ask(queue: &JobQueue, after: Option<&QueueName>) -> Result<Told, Error>
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
     let (minutes, uncounted, days) = match queues.len() {
         0..=MAX_CHARTED => history(inspector, &queues).await,
-        _ => <_>::default(),
+        _ => Default::default(),
     };
     Ok(Told { queues, next, alerts, minutes, uncounted, days })
 }
@@ -165,7 +165,7 @@ fn line(reader: &Reader, now: Timestamp, alert: &Alert) -> Markup {
             (None, Some(subject)) if alert.rule == AlertRule::QueueUnreadable => {
                 a href=(page) { code { (subject) } } ": " (found)
             }
-            (None, _) => a href=(page) { (found) },
+            (None, _) => { a href=(page) { (found) } }
         }
         " " span.hint { time datetime=(alert.since) title=(alert.since) { (lasted) } }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Bar {
     pub all: u64,
     /// The failed part, drawn over it.
     pub bad: u64,
+    /// Whether something of this time was not counted.
+    pub is_partial: bool,
 }
 
 /// Bars from left to right below a caption, with axes; nothing if all are empty. The script lets
@@ -36,7 +38,10 @@ pub(crate) fn bars(texts: &Texts, caption: &str, bars: &[Bar]) -> Markup {
     }
     let sum = |of: fn(&Bar) -> u64| bars.iter().map(of).fold(0_u64, u64::saturating_add);
     let (all, bad) = (sum(|bar| bar.all), sum(|bar| bar.bad));
-    let total = (texts.chart_sum)(all, bad, most);
+    let mut total = (texts.chart_sum)(all, bad, most);
+    if bars.iter().any(|bar| bar.is_partial) {
+        total = (texts.chart_partial)(&total);
+    }
     let top = ceiling(most);
     html! {
         figure.card.chart data-chart=(caption) {
@@ -81,7 +86,7 @@ fn drawing(texts: &Texts, label: &str, top: u64, bars: &[Bar]) -> Markup {
             @for (nth, bar) in bars.iter().enumerate() {
                 g {
                     title { (value(texts, bar)) }
-                    rect.room x=(nth * BAR_WIDTH) y="0" width=(BAR_WIDTH) height="100%" {}
+                    rect.room.partial[bar.is_partial] x=(nth * BAR_WIDTH) y="0" width=(BAR_WIDTH) height="100%" {}
                     @if bar.all > 0 { (part("ended", nth * BAR_WIDTH, bar.all)) }
                     @if bar.bad > 0 { (part("failed", nth * BAR_WIDTH, bar.bad)) }
                 }
@@ -92,6 +97,9 @@ fn drawing(texts: &Texts, label: &str, top: u64, bars: &[Bar]) -> Markup {
 
 /// What one bar says.
 fn value(texts: &Texts, bar: &Bar) -> Markup {
+    if bar.is_partial && bar.all == 0 && bar.bad == 0 {
+        return html! { (bar.when) ": " (texts.chart_unknown) };
+    }
     html! { (bar.when) ": " (bar.all) @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) } }
 }
 
@@ -186,17 +194,20 @@ pub(crate) fn counted_hour(
     minutes: &[MinuteStats],
     uncounted: &Uncounted,
 ) -> Markup {
-    html! { (hour(texts, now, minutes)) (uncounted.note(texts)) }
+    html! { (hour(texts, now, minutes, uncounted)) (uncounted.note(texts)) }
 }
 
 /// Attempts of the last hour, by the minute, this one at the right.
-fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
+fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats], uncounted: &Uncounted) -> Markup {
+    let whole_from = uncounted.partly.iter().map(|(_, at)| *at).max();
+    let is_never_whole = !uncounted.never.is_empty();
     let this = now.as_secs().div_euclid(60);
     let bar = |ago: i64| {
         let at = Timestamp::from_secs((this - ago) * 60);
         let found = minutes.iter().find(|minute| minute.at == at);
         let (all, bad) = found.map_or((0, 0), |minute| (minute.processed, minute.failed));
-        Bar { when: clock(at), all, bad }
+        let is_partial = is_never_whole || whole_from.is_some_and(|from| at < from);
+        Bar { when: clock(at), all, bad, is_partial }
     };
     let caption = texts.chart_hour;
     bars(texts, caption, &(0..60).rev().map(bar).collect::<Vec<_>>())
@@ -204,7 +215,12 @@ fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
 
 /// Attempts by UTC day, today at the right.
 pub(crate) fn days(texts: &Texts, days: &[DayStats]) -> Markup {
-    let bar = |day: &DayStats| Bar { when: day.date.clone(), all: day.processed, bad: day.failed };
+    let bar = |day: &DayStats| Bar {
+        when: day.date.clone(),
+        all: day.processed,
+        bad: day.failed,
+        is_partial: false,
+    };
     let caption = (texts.chart_days)(days.len());
     bars(texts, &caption, &days.iter().rev().map(bar).collect::<Vec<_>>())
 }
@@ -218,7 +234,7 @@ mod tests {
     }
 
     fn bar(all: u64, bad: u64) -> Bar {
-        Bar { when: "now".into(), all, bad }
+        Bar { when: "now".into(), all, bad, is_partial: false }
     }
 
     #[test]
@@ -236,13 +252,40 @@ mod tests {
     }
 
     #[test]
+    fn minutes_that_were_not_counted_are_unknown() {
+        let minute =
+            |at| MinuteStats { at: Timestamp::from_secs(at), processed: 5, failed: 0, waiting: 0 };
+        let (now, queue) = (Timestamp::from_secs(7210), QueueName::new("bills").unwrap());
+        let mut uncounted = Uncounted::default();
+        uncounted.add(&queue, Coverage::Since(Timestamp::from_secs(7140)));
+        let minutes = [minute(7140), minute(7200)];
+        let drawn = counted_hour(english(), now, &minutes, &uncounted).into_string();
+        for text in [
+            "incomplete: 10 in total",
+            "01:58 UTC: unknown",
+            "01:59 UTC: 5",
+            "before 01:59 UTC nobody counted the attempts by minute of bills",
+        ] {
+            assert!(drawn.contains(text), "{text}: {drawn}");
+        }
+        // Without a minute there is no chart, but the reason.
+        let mut uncounted = Uncounted::default();
+        uncounted.add(&queue, Coverage::Nothing);
+        let drawn = counted_hour(english(), now, &[], &uncounted).into_string();
+        assert!(drawn.starts_with("<p class=\"hint\">Unknown: "), "{drawn}");
+        let drawn = counted_hour(english(), now, &[], &Uncounted::default()).into_string();
+        assert_eq!(drawn, "");
+    }
+
+    #[test]
     fn the_axis_ends_at_a_round_number_with_a_whole_middle() {
         for (most, top) in [(1, 1), (2, 2), (3, 4), (5, 6), (11, 20), (21, 40), (99, 100)] {
             assert_eq!(ceiling(most), top, "{most}");
         }
         assert_eq!(ceiling(u64::MAX), u64::MAX);
-        let days: Vec<Bar> =
-            (0..90).map(|day| Bar { when: day.to_string(), all: 1, bad: 0 }).collect();
+        let days: Vec<Bar> = (0..90)
+            .map(|day| Bar { when: day.to_string(), all: 1, bad: 0, is_partial: false })
+            .collect();
         assert_eq!(ticks(&days), ["0", "22", "44", "66", "89"]);
         assert_eq!(ticks(&days[..1]), ["0", "0"]);
     }

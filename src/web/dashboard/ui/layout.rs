@@ -172,14 +172,13 @@ fn framed(site: &Site<'_>, status: Status, place: NavPage, title: &str, content:
                     }
                     (content)
                 }
-                @if docs || config.register_route {
-                    footer {
-                        nav aria-label=(texts.nav_more) {
-                            @if config.register_route {
-                                a href={ (base) "/ui/register" } { (texts.nav_register) }
-                            }
-                            @if docs { a href={ (base) "/docs" } { "API" } }
+                footer {
+                    nav aria-label=(texts.nav_more) {
+                        a href={ (base) "/ui/audit" } { (texts.audit_title) }
+                        @if config.register_route {
+                            a href={ (base) "/ui/register" } { (texts.nav_register) }
                         }
+                        @if docs { a href={ (base) "/docs" } { "API" } }
                     }
                 }
             }

@@ -211,6 +211,12 @@ pub(super) const TEXTS: Texts = Texts {
     title: "Job queue",
     doctor_link: "Run the doctor",
     not_found: "Not found",
+    audit_title: "Audit log",
+    audit_none: "Nobody has changed anything here yet.",
+    audit_actor: "Who",
+    audit_action: "Action",
+    audit_what: "Details",
+    audit_from: "From",
     alert_now: "(seen just now)",
     alerts_unchecked: "Could not be checked: ",
     needs_attention: "Needs attention",
@@ -366,6 +372,8 @@ pub(super) const TEXTS: Texts = Texts {
         0 => format!("{all} in total, at most {most}"),
         _ => format!("{all} in total, {failed} failed, at most {most}"),
     },
+    chart_unknown: "unknown",
+    chart_partial: |sum| format!("incomplete: {sum}"),
     chart_since: |queues, since| {
         format!("Not complete: before {since} nobody counted the attempts by minute of {queues}.")
     },

@@ -210,6 +210,12 @@ pub(super) const TEXTS: Texts = Texts {
     title: "ジョブキュー",
     doctor_link: "データを検査",
     not_found: "見つかりません",
+    audit_title: "操作履歴",
+    audit_none: "操作の記録はまだありません。",
+    audit_actor: "操作者",
+    audit_action: "操作",
+    audit_what: "詳細",
+    audit_from: "接続元",
     alert_now: "（検知直後）",
     alerts_unchecked: "確認できませんでした: ",
     needs_attention: "要確認",
@@ -363,6 +369,8 @@ pub(super) const TEXTS: Texts = Texts {
         0 => format!("合計 {all}、最大 {most}"),
         _ => format!("合計 {all}（失敗 {failed}）、最大 {most}"),
     },
+    chart_unknown: "不明",
+    chart_partial: |sum| format!("一部のみ: {sum}"),
     chart_since: |queues, since| {
         format!("一部不明: {queues}の処理数は{since}より前の分が1分単位で集計されていません。")
     },

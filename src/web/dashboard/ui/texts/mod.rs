@@ -417,6 +417,18 @@ pub(crate) struct Texts {
     pub doctor_link: &'static str,
     /// Title of a page about something that does not exist.
     pub not_found: &'static str,
+    /// Title of the page of what operators did, and the link to it.
+    pub audit_title: &'static str,
+    /// The same page without entries.
+    pub audit_none: &'static str,
+    /// Its column: who.
+    pub audit_actor: &'static str,
+    /// Its column: what was done.
+    pub audit_action: &'static str,
+    /// Its column: to which job, or to how many.
+    pub audit_what: &'static str,
+    /// Its column: the client's address.
+    pub audit_from: &'static str,
     /// Overview: an alert that was seen for the first time.
     pub alert_now: &'static str,
     /// Overview: before the name of a rule that could not be checked.
@@ -617,6 +629,10 @@ pub(crate) struct Texts {
     pub from_now: fn(&str) -> String,
     /// All attempts of a chart, the failed ones among them, and the highest bar.
     pub chart_sum: fn(u64, u64, u64) -> String,
+    /// Tooltip of a bar of a time that nobody counted.
+    pub chart_unknown: &'static str,
+    /// The sum of a chart in which something is missing.
+    pub chart_partial: fn(&str) -> String,
     /// Below the chart of the last hour: names of queues, and from when on they were counted.
     pub chart_since: fn(&str, &str) -> String,
     /// The same for names of queues that were not counted at all.
