@@ -87,8 +87,10 @@
     return 'live';
   };
 
-  const clock = new Intl.DateTimeFormat(language,
-    { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+  // In the zone that the reader has chosen, or else the browser's.
+  const clock = new Intl.DateTimeFormat(language, {
+    hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23', timeZone: texts.zone,
+  });
   const relative = new Intl.RelativeTimeFormat(language, { numeric: 'always', style: 'narrow' });
   const old = (ms) => {
     const seconds = Math.max(0, Math.floor(ms / 1000));

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use rocket::http::Status;
 
 use super::counts::NavCounts;
-use super::display::THEMES;
+use super::display::{THEMES, local_text};
 use super::page::{self, HtmlPage};
 use super::parts::grouped;
 use super::{Deed, Reader, Texts, parts};
@@ -133,14 +133,15 @@ const MAX_AGE_SECONDS: u32 = 30;
 
 /// Of when the page is. The script says whether that is still true, and offers to pause.
 fn freshness(site: &Site<'_>) -> Markup {
-    let texts = site.texts();
+    let (reader, texts) = (&site.reader, site.texts());
+    let zone = (!reader.display.is_local).then(|| reader.zone.name());
     html! {
-        p.freshness data-freshness data-events={ (site.reader.base) "/ui/events" }
+        p.freshness data-freshness data-events={ (reader.base) "/ui/events" }
             data-live=(texts.live) data-paused=(texts.live_paused)
             data-waiting=(texts.live_waiting) data-behind=(texts.live_behind)
             data-lost=(texts.live_lost) data-denied=(texts.live_denied)
-            data-still=(texts.as_of) {
-            span data-sentence { (texts.as_of.replace("{}", &parts::clock(site.since))) }
+            data-still=(texts.as_of) data-zone=[zone] {
+            span data-sentence { (texts.as_of.replace("{}", &local_text(site.since, reader.zone))) }
             " " span.count data-age {}
             span.hidden aria-live="polite" data-spoken {}
             button.small type="button" hidden data-pause=(texts.pause_updates)

@@ -93,14 +93,6 @@ pub(crate) fn grouped(number: u64) -> String {
     grouped
 }
 
-/// An instant as a clock shows it, in UTC: the script writes it in the reader's time zone.
-pub(crate) fn clock(at: Timestamp) -> String {
-    match at.to_utc() {
-        Some(utc) => utc.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        None => at.to_string(),
-    }
-}
-
 /// The first line of an error, at most 100 characters of it.
 pub(crate) fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
