@@ -89,6 +89,13 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The beginning of a text, at most this many bytes.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let most = text.len().min(most);
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,18 +1,17 @@
 //! Limits: how many jobs of a queue may run at once, and how many may start in a time.
 //!
 //! A [`Limit`] counts all jobs of its queue, those of some types, or those with the same key. It
-//! belongs to one queue. What is decided about one job is here: whether a limit covers it, which
-//! key it has, and when a rate admits the next start. The stores count.
+//! belongs to one queue. What is decided about one job is here: whether a limit covers it, and which
+//! key it has. When a rate admits the next start is in `rate`. The stores count.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::JobRecord;
-use super::schedule::{duration_text, parse_duration};
+use super::{JobRecord, Rate};
 use crate::error::Error;
+use crate::text::cut;
 
 /// Maximum limits of a queue.
 pub const MAX_LIMITS: usize = 32;
@@ -31,10 +30,6 @@ const MAX_TYPES: usize = 32;
 
 /// The header that carries a key which the caller chose, before the limit's name.
 const GIVEN: &str = "jobqueue-limit-";
-
-/// The rate of a limit lies between these.
-const PERIODS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_secs(30 * 86_400);
 
 /// A bound on the jobs of a queue that run at once, on their starts in a time, or on both.
 ///
@@ -182,13 +177,6 @@ fn payload_key(payload: &[u8], path: &str) -> Option<String> {
     }
 }
 
-/// The beginning of a text, at most this many bytes.
-fn cut(text: &str, most: usize) -> &str {
-    let most = text.len().min(most);
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    &text[..end]
-}
-
 /// The header that carries the key for a limit, if the caller chose it.
 pub(crate) fn given_header(limit: &str) -> String {
     format!("{GIVEN}{limit}")
@@ -272,224 +260,10 @@ impl From<LimitKey> for String {
     }
 }
 
-/// Maximum starts in a time, evenly spaced: `100/1m` is one every 0.6 s.
-///
-/// Any half-open window of [`per`](Self::per) holds at most [`count`](Self::count) starts. With a
-/// [`burst`](Self::burst) of `b` up to `b` jobs start at once, and a window holds at most
-/// `count + b − 1`. In the long run 99 % of the rate start if there are jobs and workers are never
-/// later than 1 % of the time: what a start is later than that is lost. Without a burst each start
-/// follows the one before by a few round trips, so rates beyond some tens a second need a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-#[non_exhaustive]
-pub struct Rate {
-    /// Starts in the time, at least one.
-    pub count: u32,
-    /// The time: 1 ms to 30 days.
-    pub per: Duration,
-    /// Starts at once, from one (the default) to `count`.
-    pub burst: u32,
-}
-
-impl Rate {
-    /// This many starts in a time, evenly spaced.
-    pub fn new(count: u32, per: Duration) -> Self {
-        Self { count, per, burst: 1 }
-    }
-
-    /// The same with up to `burst` starts at once.
-    pub fn burst(self, burst: u32) -> Self {
-        Self { burst, ..self }
-    }
-
-    /// Reads `100/1m`, `5/s` or `100/1m burst 20`. The time is written as Go does.
-    ///
-    /// # Errors
-    /// [`Error::is_invalid`] for any other text, and for a value out of its domain.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let read = || {
-            let (count, rest) = text.split_once('/')?;
-            let (per, burst) = match rest.split_once(" burst ") {
-                Some((per, burst)) => (per, burst.trim().parse().ok()?),
-                None => (rest, 1),
-            };
-            let per = per.trim();
-            let unit = per.starts_with(|first: char| first.is_ascii_alphabetic());
-            let per = if unit { format!("1{per}") } else { per.to_owned() };
-            let nanos = u64::try_from(parse_duration(&per)?).ok()?;
-            let per = Duration::from_nanos(nanos);
-            Some(Self { count: count.trim().parse().ok()?, per, burst })
-        };
-        let rate = read().ok_or_else(|| {
-            Error::invalid(format!(
-                "rate: expected a text such as 100/1m or 100/1m burst 20, found {:?}",
-                cut(text, MAX_NAME)
-            ))
-        })?;
-        rate.check()?;
-        Ok(rate)
-    }
-
-    /// Checks all values.
-    ///
-    /// # Errors
-    /// [`Error::is_invalid`] for the first value out of its domain.
-    pub fn check(&self) -> Result<(), Error> {
-        if !PERIODS.contains(&self.per) {
-            return Err(Error::invalid(format!(
-                "rate: expected a time of 1ms to 30 days, found {}",
-                duration_text(self.per)
-            )));
-        }
-        let most = self.per.as_micros().min(u128::from(u32::MAX));
-        if self.count == 0 || u128::from(self.count) > most {
-            return Err(Error::invalid(format!(
-                "rate: expected 1 to {most} starts in {}, found {}",
-                duration_text(self.per),
-                self.count
-            )));
-        }
-        if !(1..=self.count).contains(&self.burst) {
-            return Err(Error::invalid(format!(
-                "rate: expected a burst of 1 to {}, found {}",
-                self.count, self.burst
-            )));
-        }
-        Ok(())
-    }
-
-    /// How late starts may be without any being lost, in microseconds.
-    fn slack(&self) -> i64 {
-        self.per_micros() / 100
-    }
-
-    fn per_micros(&self) -> i64 {
-        i64::try_from(self.per.as_micros()).unwrap_or(i64::MAX / 4)
-    }
-
-    /// Microseconds between two starts. The slack is spread over them, which keeps every window
-    /// exact: `n` starts take at least `(n − 1) · spacing − tolerance`.
-    pub(crate) fn spacing(&self) -> i64 {
-        let (whole, count) = (self.per_micros() + self.slack(), i64::from(self.count.max(1)));
-        whole / count + i64::from(whole % count != 0)
-    }
-
-    /// How far ahead of the even spacing a start may be, in microseconds.
-    pub(crate) fn tolerance(&self) -> i64 {
-        i64::from(self.burst.max(1) - 1) * self.spacing() + self.slack()
-    }
-
-    /// When the next job may start, in microseconds: not after `now` if it may now. `next` is the
-    /// state of the limit, the instant of the next start in even spacing; 0 at first. A state that
-    /// is farther ahead than it can be, because the clock was set back, counts as the farthest.
-    pub(crate) fn next_at(&self, next: i64, now: i64) -> i64 {
-        let farthest = now + self.spacing() + self.tolerance();
-        next.min(farthest) - self.tolerance()
-    }
-
-    /// The state after a start now.
-    pub(crate) fn start(&self, next: i64, now: i64) -> i64 {
-        let farthest = now + self.spacing() + self.tolerance();
-        next.min(farthest).max(now) + self.spacing()
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = duration_text(self.per);
-        let per = per.strip_suffix("m0s").map_or(per.clone(), |per| format!("{per}m"));
-        let per = per.strip_suffix("h0m").map_or(per.clone(), |per| format!("{per}h"));
-        write!(f, "{}/{per}", self.count)?;
-        if self.burst == 1 { Ok(()) } else { write!(f, " burst {}", self.burst) }
-    }
-}
-
-impl TryFrom<String> for Rate {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Rate> for String {
-    fn from(rate: Rate) -> Self {
-        rate.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::job::QueueName;
-
-    #[test]
-    fn a_rate_is_read_and_written() {
-        for (text, expected) in [
-            ("100/1m", "100/1m"),
-            ("5/s", "5/1s"),
-            ("1/250ms", "1/250ms"),
-            ("7/1h", "7/1h"),
-            ("7/1h30m", "7/1h30m"),
-            ("100/1m burst 20", "100/1m burst 20"),
-        ] {
-            let rate = Rate::parse(text).unwrap();
-            assert_eq!(rate.to_string(), expected);
-            assert_eq!(Rate::parse(expected).unwrap(), rate);
-        }
-        for (text, expected) in [
-            ("100", "rate: expected a text such as 100/1m or 100/1m burst 20, found \"100\""),
-            ("0/1s", "rate: expected 1 to 1000000 starts in 1s, found 0"),
-            ("2/1us", "rate: expected a time of 1ms to 30 days, found 1µs"),
-            ("2/1s burst 3", "rate: expected a burst of 1 to 2, found 3"),
-            ("2/-1s", "rate: expected a text such as 100/1m or 100/1m burst 20, found \"2/-1s\""),
-        ] {
-            let error = Rate::parse(text).unwrap_err();
-            assert!(error.is_invalid());
-            assert_eq!(error.to_string(), expected);
-        }
-    }
-
-    /// Starts as early as a rate allows, each late by what `late` says.
-    fn starts(rate: Rate, until: i64, mut late: impl FnMut(usize) -> i64) -> Vec<i64> {
-        let (mut next, mut now, mut starts) = (0, 5_000_000, Vec::new());
-        while now < until {
-            now = rate.next_at(next, now).max(now) + late(starts.len());
-            next = rate.start(next, now);
-            starts.push(now);
-        }
-        starts
-    }
-
-    fn most_in_a_window(starts: &[i64], per: i64) -> usize {
-        let in_window =
-            |first: &i64| starts.iter().filter(|at| (*first..first + per).contains(*at)).count();
-        starts.iter().map(in_window).max().unwrap()
-    }
-
-    #[test]
-    fn every_window_holds_at_most_the_rate_and_the_sum_is_kept() {
-        for (text, most) in [("100/1s", 100), ("3/1s", 3), ("7/100ms", 7), ("10/1s burst 4", 13)] {
-            let rate = Rate::parse(text).unwrap();
-            let per = rate.per_micros();
-            let span = 20 * per;
-            for step in [0, 37, 1000] {
-                let starts =
-                    starts(rate, 5_000_000 + span, |nth| (nth as i64 * step) % (per / 200));
-                assert!(most_in_a_window(&starts, per) <= most, "{text}");
-                let expected = 20 * usize::try_from(rate.count).unwrap();
-                assert!(starts.len() * 100 >= expected * 97, "{text}: {}", starts.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_stalls_a_rate_for_one_spacing() {
-        let rate = Rate::parse("1/1m").unwrap();
-        let next = rate.start(0, 1_000_000_000_000);
-        let wait = rate.next_at(next, 1_000_000) - 1_000_000;
-        assert!(wait <= rate.spacing(), "{wait}");
-    }
 
     fn job(payload: &str) -> JobRecord {
         let queue = QueueName::new("mail").unwrap();

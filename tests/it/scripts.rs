@@ -236,7 +236,7 @@ const WORLD: &str = "
 
 /// Beside it a limit with a job that holds a place, one that waits, and a look that is due.
 const LIMITED: &str = r#"
-    HSET Q:x:limits one {"concurrency":2,"spacing":1000,"tolerance":10}
+    HSET Q:x:limits one {"concurrency":2,"numbers":{"per":1000,"spacing":1000,"early":0,"late":100,"group":1,"groups":1}}
     HSET Q:t:a x_use one:
     ZADD Q:x:lim:use:one: 1 a
     HSET Q:t:w msg m state scheduled x_wait 1:one:
@@ -245,6 +245,7 @@ const LIMITED: &str = r#"
     ZADD Q:x:lim:wait:one: 1 w
     ZADD Q:x:lim:keys 3999999000000000 one:
     ZADD Q:x:lim:tat 3999999000000000 one:
+    LPUSH Q:x:lim:starts:one: 3999998000000000
     ZADD Q:x:due 3999999000000000 ''"#;
 
 /// Keys that are not there and might be met in another type.

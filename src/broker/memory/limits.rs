@@ -32,6 +32,8 @@ pub(super) struct Limited {
     passed: usize,
     /// Its turn among those that wait.
     pub(super) turn: i64,
+    /// Whether it waited before it became pending.
+    waited: bool,
     /// When it took its places, while it is active.
     pub(super) taken: Timestamp,
 }
@@ -39,7 +41,7 @@ pub(super) struct Limited {
 impl Limited {
     /// A job as it was stored: an active one with places of these pairs.
     pub(super) fn holding(pairs: Vec<Pair>, turn: i64, taken: Timestamp) -> Self {
-        Self { pairs, passed: 0, turn, taken }
+        Self { pairs, turn, taken, ..Self::default() }
     }
 
     /// The gate at which it waits, if it does.
@@ -75,7 +77,7 @@ impl Queue {
         if limited.turn == 0 {
             limited.turn = self.gates.next_turn();
         }
-        (limited.pairs, limited.passed) = (pairs, 0);
+        (limited.pairs, limited.passed, limited.waited) = (pairs, 0, false);
         self.walk(stored, end, now);
     }
 
@@ -103,6 +105,7 @@ impl Queue {
             }
             if let Some(limited) = &mut stored.limited {
                 limited.passed += 1;
+                limited.waited = true;
             }
             (stored.waits_for_place, stored.pending_since) = (false, Some(now));
             self.walk(stored, End::Back, now);
@@ -156,7 +159,9 @@ impl Queue {
             }
             return false;
         }
-        limited.pairs.iter().for_each(|pair| self.gates.start(pair, now));
+        for pair in &limited.pairs {
+            self.gates.start(pair, limited.waited, now);
+        }
         self.occupy(id, now);
         true
     }

@@ -28,7 +28,7 @@ use job_row::{JobRow, StateRow};
 pub(super) use loader::Loader;
 use other_rows::{
     AuditRow, BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow,
-    NumberRow, QueueRow, SetRow,
+    NumberRow, QueueRow, RateRow, SetRow,
 };
 
 /// The row with the number of suspects in flight.
@@ -150,7 +150,7 @@ impl Queue {
         rates.dedup();
         for pair in rates {
             let rest = limit_rate(&pair);
-            let row = self.gates.tat(&pair).map(|at| InstantRow { at, and: None });
+            let row = self.gates.starts(&pair).map(RateRow::of);
             write(Key { kind: Kind::LimitRate, queue, rest: &rest }, row, rows);
         }
     }
@@ -196,7 +196,7 @@ impl Queue {
         self.grouping.claimed.keys().for_each(|id| delete(Kind::Set, id.as_bytes()));
         self.days.keys().for_each(|day| delete(Kind::Day, &day.to_be_bytes()));
         self.gates.limits().iter().for_each(|one| delete(Kind::Limit, one.name.as_bytes()));
-        self.gates.pairs_with_tat().for_each(|pair| delete(Kind::LimitRate, &limit_rate(pair)));
+        self.gates.pairs_with_starts().for_each(|pair| delete(Kind::LimitRate, &limit_rate(pair)));
         delete(Kind::Minutes, b"");
         delete(Kind::Queue, b"");
     }

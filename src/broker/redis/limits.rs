@@ -21,7 +21,7 @@ use crate::broker::{
     Answer, LimitInfo, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
 };
 use crate::error::Error;
-use crate::job::{Limit, MAX_LIMITS, QueueName};
+use crate::job::{Limit, MAX_LIMITS, QueueName, RateNumbers};
 use crate::pool::Repeat;
 use crate::sync::lock;
 use crate::time::Timestamp;
@@ -65,18 +65,14 @@ impl LimitedQueues {
 struct StoredLimit<'a> {
     #[serde(flatten)]
     limit: &'a Limit,
-    /// Microseconds between two starts, and how far ahead of that a start may be.
+    /// Those of its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
-    spacing: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tolerance: Option<i64>,
+    numbers: Option<RateNumbers>,
 }
 
 impl StoredLimit<'_> {
     fn text(limit: &Limit) -> Result<String, Error> {
-        let (spacing, tolerance) =
-            (limit.rate.map(|rate| rate.spacing()), limit.rate.map(|rate| rate.tolerance()));
-        let stored = StoredLimit { limit, spacing, tolerance };
+        let stored = StoredLimit { limit, numbers: limit.rate.map(|rate| rate.numbers()) };
         serde_json::to_string(&stored)
             .map_err(|error| Error::invalid(format!("limit {:?}: {error}", limit.name)))
     }
@@ -86,8 +82,7 @@ impl StoredLimit<'_> {
 fn read_limit(text: &[u8]) -> Option<Limit> {
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(text).ok()?;
-    fields.remove("spacing");
-    fields.remove("tolerance");
+    fields.remove("numbers");
     let limit: Limit = serde_json::from_value(fields.into()).ok()?;
     limit.check().is_ok().then_some(limit)
 }

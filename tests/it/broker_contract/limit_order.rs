@@ -115,6 +115,42 @@ async fn starts_are_evenly_spaced_and_no_window_has_more_than_the_rate(
 }
 
 #[rstest]
+#[case::a_start_for_each_notice("100/1s", 8, 100)]
+#[case::several_starts_for_each_notice("100/1s", 25, 100)]
+#[case::more_starts_than_are_kept_one_by_one("600/1s burst 10", 15, 600)]
+#[tokio::test]
+async fn a_start_that_comes_late_does_not_delay_the_next_ones(
+    #[case] text: &str,
+    #[case] step: u64,
+    #[case] count: usize,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    const SECONDS: usize = 3;
+    let on = store.open().await;
+    on.set_limit(&Limit::new("api").rate(rate(text))).await;
+    let jobs: Vec<NewJob> =
+        (0..(SECONDS + 1) * count).map(|n| on.job(&format!("j{n:04}"))).collect();
+    for some in jobs.chunks(500) {
+        on.broker.enqueue(some).await.unwrap();
+    }
+    let mut starts = Vec::new();
+    for _ in 0..1000 * SECONDS as u64 / step {
+        on.forward().await;
+        for delivery in on.take_all().await {
+            starts.push(on.clock.now());
+            on.settle(&delivery, done()).await;
+        }
+        on.clock.advance(Duration::from_millis(step));
+    }
+    for (nth, start) in starts.iter().enumerate() {
+        let within = starts[nth..].iter().take_while(|at| at.since(*start) < secs(1)).count();
+        assert!(within <= count, "{within} starts within a second of {start}");
+    }
+    let share = starts.len() * 100 / (SECONDS * count);
+    assert!(share >= 97, "{share} %");
+}
+
+#[rstest]
 #[tokio::test]
 async fn a_limit_counts_jobs_from_the_next_dequeue_on(
     #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,

@@ -4,8 +4,8 @@
 //! A limit is a row of gates, one for each key. A job passes the gates of all limits that it is
 //! subject to, one after the other, and is pending behind the last one. A gate that it has passed
 //! keeps a place *claimed* for it; the dequeue turns claims into places *in use* and spends a
-//! token of a rate. So no job is pending that could not run at once, unless its rate's token went
-//! to another one meanwhile; then the dequeue puts it back.
+//! token of a rate. So no job is pending that could not run at once, unless another one started at its
+//! rate meanwhile; then the dequeue puts it back.
 //!
 //! The order of gates is fixed: keys, then types, then the queue. What waits at a wide gate has
 //! passed the narrow ones, so a single key with many jobs stands there with as many as it may
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::memory::changes::Changes;
 use crate::broker::{LimitInfo, LimitUse, LimitUses, MAX_LISTED_KEYS};
-use crate::job::{JobId, JobRecord, Limit};
+use crate::job::{JobId, JobRecord, Limit, Rate, RateState};
 use crate::time::Timestamp;
 
 /// A limit and one of its keys; the key is empty for a limit without keys.
@@ -34,9 +34,8 @@ pub(super) struct Gate {
     claimed: u32,
     /// Jobs that wait here, by their turn.
     pub(super) waiting: BTreeMap<i64, JobId>,
-    /// The theoretical arrival time of a rate, in microseconds: when the next job would start if
-    /// all were evenly spaced.
-    pub(super) tat: i64,
+    /// The starts of a rate.
+    pub(super) rate: RateState,
     /// Its entry in [`Gates::ready`].
     ready_at: Option<i64>,
 }
@@ -46,8 +45,8 @@ impl Gate {
     fn has_room(&self, limit: &Limit, now: Timestamp) -> bool {
         self.has_place(limit)
             && limit.rate.is_none_or(|rate| {
-                let after = (0..self.claimed).fold(self.tat, |tat, _| rate.start(tat, micros(now)));
-                self.claimed < rate.burst && rate.next_at(after, micros(now)) <= micros(now)
+                let behind = !self.waiting.is_empty();
+                self.claimed < rate.admits(&self.rate, micros(now), behind)
             })
     }
 
@@ -60,18 +59,18 @@ impl Gate {
     /// When a rate lets the next waiting job pass, if only time keeps it.
     fn opens_at(&self, limit: &Limit, now: Timestamp) -> Option<i64> {
         let rate = limit.rate.filter(|_| !self.waiting.is_empty() && self.has_place(limit))?;
-        (self.claimed == 0).then(|| rate.next_at(self.tat, micros(now)))
+        (self.claimed == 0).then(|| rate.next_at(&self.rate, micros(now)))
     }
 
     /// Whether nothing is known here that a new gate would not know.
-    fn is_idle(&self, now: Timestamp) -> bool {
+    fn is_idle(&self, rate: Option<Rate>, now: Timestamp) -> bool {
         let is_unused = self.holders.is_empty() && self.claimed == 0 && self.waiting.is_empty();
-        is_unused && self.tat <= micros(now)
+        is_unused && rate.is_none_or(|rate| rate.is_over(&self.rate, micros(now)))
     }
 
     /// When the next job may start, if that is not now.
     pub(super) fn next_at(&self, limit: &Limit, now: Timestamp) -> Option<Timestamp> {
-        let next = limit.rate?.next_at(self.tat, micros(now));
+        let next = limit.rate?.next_at(&self.rate, micros(now));
         (next > micros(now)).then(|| Timestamp::from_micros(next))
     }
 
@@ -194,19 +193,19 @@ impl Gates {
         LimitUses { uses, more }
     }
 
-    /// The state of a rate, if the gate has one that is not over.
-    pub(in crate::broker::memory) fn tat(&self, pair: &Pair) -> Option<i64> {
-        self.gates.get(pair).map(|gate| gate.tat).filter(|tat| *tat > 0)
+    /// The starts of a rate, if there were any.
+    pub(in crate::broker::memory) fn starts(&self, pair: &Pair) -> Option<&RateState> {
+        self.gates.get(pair).map(|gate| &gate.rate).filter(|rate| rate.next > 0)
     }
 
-    /// Gates with a rate's state.
-    pub(in crate::broker::memory) fn pairs_with_tat(&self) -> impl Iterator<Item = &Pair> {
-        self.gates.iter().filter(|(_, gate)| gate.tat > 0).map(|(pair, _)| pair)
+    /// Gates with starts of a rate.
+    pub(in crate::broker::memory) fn pairs_with_starts(&self) -> impl Iterator<Item = &Pair> {
+        self.gates.iter().filter(|(_, gate)| gate.rate.next > 0).map(|(pair, _)| pair)
     }
 
-    /// Restores the state of a rate.
-    pub(in crate::broker::memory) fn restore_tat(&mut self, pair: Pair, tat: i64) {
-        self.gates.entry(pair).or_default().tat = tat;
+    /// Restores the starts of a rate.
+    pub(in crate::broker::memory) fn restore_starts(&mut self, pair: Pair, rate: RateState) {
+        self.gates.entry(pair).or_default().rate = rate;
     }
 
     /// A turn behind all others.
@@ -269,13 +268,18 @@ impl Gates {
         self.freed.insert(pair.clone());
     }
 
-    /// Spends a token of this gate's rate.
-    pub(super) fn start(&mut self, pair: &Pair, now: Timestamp) {
-        let rate = self.limit(&pair.limit).and_then(|limit| limit.rate);
+    /// Notes a start at this gate's rate, of a job that `waited` or did not.
+    pub(super) fn start(&mut self, pair: &Pair, waited: bool, now: Timestamp) {
+        let rate = self.rate(pair);
         if let Some((rate, gate)) = rate.zip(self.gates.get_mut(pair)) {
-            gate.tat = rate.start(gate.tat, micros(now));
+            let behind = waited || !gate.waiting.is_empty();
+            rate.start(&mut gate.rate, micros(now), behind);
             self.rates_changed.note(|| pair.clone());
         }
+    }
+
+    fn rate(&self, pair: &Pair) -> Option<Rate> {
+        self.limit(&pair.limit).and_then(|limit| limit.rate)
     }
 
     /// Gives back a place in use.
@@ -304,7 +308,8 @@ impl Gates {
             }
             self.freed.remove(&pair);
             self.schedule(&pair, now);
-            if self.gates.get(&pair).is_some_and(|gate| gate.is_idle(now)) {
+            let rate = self.rate(&pair);
+            if self.gates.get(&pair).is_some_and(|gate| gate.is_idle(rate, now)) {
                 self.remove(&pair);
             }
         }
@@ -341,7 +346,7 @@ impl Gates {
 
     /// Removes gates whose rate lies in the past, and that nobody uses.
     pub(in crate::broker::memory) fn sweep(&mut self, now: Timestamp) {
-        let idle = self.gates.iter().filter(|(_, gate)| gate.is_idle(now));
+        let idle = self.gates.iter().filter(|(pair, gate)| gate.is_idle(self.rate(pair), now));
         for pair in idle.map(|(pair, _)| pair.clone()).collect::<Vec<_>>() {
             self.remove(&pair);
         }
@@ -352,7 +357,7 @@ impl Gates {
             if let Some(at) = gate.ready_at {
                 self.ready.remove(&(at, pair.clone()));
             }
-            if gate.tat > 0 {
+            if gate.rate.next > 0 {
                 self.rates_changed.note(|| pair.clone());
             }
         }

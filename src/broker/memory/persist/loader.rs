@@ -15,7 +15,7 @@ use prost::Message;
 use super::job_row::{JobRow, StateRow};
 use super::other_rows::{
     AuditRow, BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow,
-    NumberRow, QueueRow, SetRow,
+    NumberRow, QueueRow, RateRow, SetRow,
 };
 use super::{SUSPECTS, TIMED, type_row};
 use crate::broker::disk::{Key, Kind, Rows};
@@ -216,8 +216,8 @@ impl<'a> Loader<'a> {
     fn add_limit_rate(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
         let name_ends = key.rest.iter().position(|byte| *byte == 0)?;
         let (limit, rest) = (text(&key.rest[..name_ends])?, text(&key.rest[name_ends + 1..])?);
-        let tat = InstantRow::decode(value).ok()?.at;
-        self.queue(key.queue).queue.gates.restore_tat(Pair { limit, key: rest }, tat);
+        let starts = RateRow::decode(value).ok()?.into_state();
+        self.queue(key.queue).queue.gates.restore_starts(Pair { limit, key: rest }, starts);
         Some(())
     }
 

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use crate::job::{Limit, LimitKey, Rate};
+use crate::job::{Limit, LimitKey, Rate, RateState};
 
 /// A queue that exists or is paused; one that nobody used may be paused too.
 #[derive(Clone, PartialEq, Message)]
@@ -126,6 +126,36 @@ pub(super) struct AuditRow {
     /// As in Redis.
     #[prost(bytes = "vec", tag = "2")]
     pub(super) entry: Vec<u8>,
+}
+
+/// The starts of a rate.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RateRow {
+    #[prost(sint64, tag = "1")]
+    pub(super) next: i64,
+    #[prost(uint32, tag = "3")]
+    pub(super) newest: u32,
+    /// The newest start, then how much earlier each other one was than the one before.
+    #[prost(sint64, repeated, tag = "4")]
+    pub(super) starts: Vec<i64>,
+}
+
+impl RateRow {
+    pub(super) fn of(state: &RateState) -> Self {
+        let mut later = 0;
+        let difference = |at: &i64| (*at - std::mem::replace(&mut later, *at)).abs();
+        let starts = state.starts.iter().map(difference).collect();
+        Self { next: state.next, newest: state.newest, starts }
+    }
+
+    pub(super) fn into_state(self) -> RateState {
+        let mut later: Option<i64> = None;
+        let absolute = |step: i64| {
+            *later.insert(later.map_or(step, |later| later.saturating_sub(step)))
+        };
+        let starts = self.starts.into_iter().map(absolute).collect();
+        RateState { next: self.next, starts, newest: self.newest }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,9 +8,9 @@
 -- if they differ, the job does not wait any more.
 --
 -- Q:x:lim:keys has every pair with a state, by the microsecond at which to look at it: when its
--- rate admits the next job, else within a minute. A look lets waiting jobs go, removes holders
--- that are not active (a Go worker's recovery takes a job and not its place) and pairs without
--- a state. The empty id in Q:x:due brings the forwarder here at the first of these instants; an
+-- rate admits the next job, else within a minute, or when no start of its rate counts any more if
+-- nothing else is left of it. A look lets waiting jobs go, removes holders that are not active (a Go
+-- worker's recovery takes a job and not its place) and pairs without a state. The empty id in Q:x:due brings the forwarder here at the first of these instants; an
 -- older version removes it, so that every start and wait, and the janitor, put it back.
 --
 -- All writes happen between other writes of a script, so nothing here raises an error; test()
@@ -39,6 +39,17 @@ local function limits()
   -- Waiting jobs that one script may still look at, over all pairs.
   local left = 1000
 
+  -- A rate with the numbers of RateNumbers in src/job/rate.rs, which explains them.
+  local function rate_of(numbers)
+    if type(numbers) ~= 'table' then return nil end
+    local rate = {}
+    for _, name in ipairs({'per', 'spacing', 'early', 'late', 'group', 'groups'}) do
+      rate[name] = tonumber(numbers[name])
+      if not rate[name] then return nil end
+    end
+    return rate.spacing >= 1 and rate.groups >= 1 and rate or nil
+  end
+
   -- The limits of this queue in the order of their names, and by name. If the key is of another
   -- type or an entry cannot be read, `damaged` is true and nothing is admitted.
   local loaded = {}
@@ -55,8 +66,7 @@ local function limits()
           for _, name in ipairs(one.types) do types[name] = true end
         end
         local limit = {name = all[at], types = types, key = type(one.key) == 'string' and one.key,
-          most = tonumber(one.concurrency), spacing = tonumber(one.spacing),
-          tolerance = tonumber(one.tolerance) or 0}
+          most = tonumber(one.concurrency), rate = rate_of(one.numbers)}
         known[#known + 1] = limit
         known.by_name[limit.name] = limit
       end
@@ -67,6 +77,9 @@ local function limits()
   end
   tools.load = load
 
+  -- The limit of a pair, if there still is one.
+  local function limit_of(pair) return load().by_name[string.match(pair, '^[^:]*')] end
+
   -- Raises an error, before the first write, if a key that all pairs share is damaged.
   function tools.test()
     redis.call('HLEN', Q .. 'x:limits')
@@ -76,6 +89,7 @@ local function limits()
 
   local function use_key(pair) return Q .. 'x:lim:use:' .. pair end
   local function wait_key(pair) return Q .. 'x:lim:wait:' .. pair end
+  local function starts_key(pair) return Q .. 'x:lim:starts:' .. pair end
   tools.use_key, tools.wait_key = use_key, wait_key
 
   -- Number of members of a key of one pair.
@@ -213,21 +227,82 @@ local function limits()
     look_at(at)
   end
 
-  -- The state of a rate: the instant of the next start in even spacing. One farther ahead than it
-  -- can be, because the clock was set back, counts as the farthest.
-  local function next_even(pair, limit)
+  -- The next planned start of a rate. One farther ahead than it can be, because the clock was set
+  -- back, counts as the farthest.
+  local function next_even(pair, rate)
     local at = redis.pcall('ZSCORE', Q .. 'x:lim:tat', pair)
     at = type(at) == 'string' and tonumber(at) or 0
-    return math.min(at, now + limit.spacing + limit.tolerance)
+    return math.min(at, now + rate.spacing + rate.early)
+  end
+
+  -- The planned instant of a start now. `behind`: jobs waited, so that planned starts which are
+  -- late are caught up on.
+  local function base_of(pair, rate, behind)
+    return math.max(next_even(pair, rate), behind and now - rate.late or now)
+  end
+
+  -- One of the last starts of a pair, the newest of which has index 0: its microsecond, and how many
+  -- starts its group has if that is not full.
+  local function start_of(pair, index)
+    local entry = redis.pcall('LINDEX', starts_key(pair), index)
+    if type(entry) ~= 'string' then return nil end
+    local at, starts = string.match(entry, '^(%d+):?(%d*)$')
+    return tonumber(at), tonumber(starts)
+  end
+
+  -- Starts for which the newest group has room: they need not wait for the window.
+  local function room_in_group(pair, rate)
+    if rate.group < 2 then return 0 end
+    local _, starts = start_of(pair, 0)
+    return starts and math.max(0, rate.group - starts) or 0
   end
 
   -- When the rate of a pair admits the next start: not after now if it does now. Twin of
-  -- Rate::next_at in src/job/limit.rs.
+  -- Rate::next_at in src/job/rate.rs.
   local function rate_admits_at(pair, limit)
-    if not limit or not limit.spacing then return 0 end
-    return next_even(pair, limit) - limit.tolerance
+    local rate = limit and limit.rate
+    if not rate then return 0 end
+    local even = next_even(pair, rate) - rate.early
+    if room_in_group(pair, rate) > 0 then return even end
+    local first = start_of(pair, rate.groups - 1)
+    return first and first <= now and math.max(even, first + rate.per) or even
   end
   tools.rate_admits_at = rate_admits_at
+
+  -- How many jobs of a pair may start now that have waited, at most `most`. Twin of Rate::admits.
+  local function starts_now(pair, rate, most)
+    local even = math.floor((now + rate.early - base_of(pair, rate, true)) / rate.spacing) + 1
+    most = math.min(most, even)
+    local room, index = room_in_group(pair, rate), rate.groups - 1
+    while room < most and index >= 0 do
+      local at = start_of(pair, index)
+      if at and at <= now and at + rate.per > now then break end
+      room, index = room + rate.group, index - 1
+    end
+    return math.min(most, room)
+  end
+
+  -- Notes a start. Twin of Rate::start.
+  local function note_start(pair, rate, behind)
+    local key, base = starts_key(pair), base_of(pair, rate, behind)
+    redis.pcall('ZADD', Q .. 'x:lim:tat', whole(base + rate.spacing), pair)
+    local newest, starts = start_of(pair, 0)
+    -- The clock was set back, or the key is of another type.
+    if newest and newest > now or not newest then redis.call('DEL', key) end
+    local joins = newest and newest <= now and starts and starts < rate.group
+    starts = joins and starts + 1 or 1
+    local entry = starts < rate.group and whole(now) .. ':' .. whole(starts) or whole(now)
+    if joins then return redis.call('LSET', key, 0, entry) end
+    redis.call('LPUSH', key, entry)
+    redis.call('LTRIM', key, 0, rate.groups - 1)
+  end
+
+  -- When no start of a pair counts any more.
+  local function rate_ends_at(pair, limit)
+    local rate, newest = limit and limit.rate, start_of(pair, 0)
+    if not rate then return 0 end
+    return math.max(next_even(pair, rate), newest and newest <= now and newest + rate.per or 0)
+  end
 
   -- Whether a job may take a place. One that has it may keep it.
   local function has_room(pair, limit, id)
@@ -238,34 +313,32 @@ local function limits()
     return rate_admits_at(pair, limit) <= now
   end
 
-  -- Forgets a pair without a state.
-  local function tidy(pair)
+  -- Forgets a pair without a state. If only starts of its rate are left, the second value is when
+  -- none of them counts any more.
+  local function tidy(pair, limit)
     if size_of(use_key(pair)) > 0 or size_of(wait_key(pair)) > 0 then return false end
-    local at = redis.pcall('ZSCORE', Q .. 'x:lim:tat', pair)
-    if type(at) == 'string' and tonumber(at) > now and tonumber(at) < now + DAYS_90 * SECOND then
-      return false
-    end
+    local ends = rate_ends_at(pair, limit)
+    if ends > now then return false, ends end
     redis.pcall('ZREM', Q .. 'x:lim:tat', pair)
     redis.pcall('ZREM', Q .. 'x:lim:keys', pair)
+    redis.call('DEL', starts_key(pair))
     return true
   end
 
-  -- Takes the places of a job that becomes active.
-  local function take(id, found, turn)
+  -- Takes the places of a job that becomes active. `before` is the pair for which it waited.
+  local function take(id, found, turn, before)
     local names = {}
     for nth, one in ipairs(found) do
       local pair, limit = one.name, one.limit
       names[nth] = pair
       size_of(use_key(pair))
       redis.call('ZADD', use_key(pair), 'NX', whole(now), id)
-      if limit.spacing then
-        local at = math.max(next_even(pair, limit), now) + limit.spacing
-        redis.pcall('ZADD', Q .. 'x:lim:tat', whole(at), pair)
-      end
-      if limit.spacing and size_of(wait_key(pair)) > 0 then
+      local others = limit.rate and size_of(wait_key(pair)) > 0
+      if limit.rate then note_start(pair, limit.rate, others or before == pair) end
+      if others then
         look_at_pair(pair, math.max(now, rate_admits_at(pair, limit)))
       else
-        redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair)
+        redis.pcall('ZADD', Q .. 'x:lim:keys', 'LT', whole(now + LOOK), pair)
         look_at(now + LOOK)
       end
     end
@@ -299,7 +372,7 @@ local function limits()
     if at > now then
       look_at_pair(pair, at)
     else
-      redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair)
+      redis.pcall('ZADD', Q .. 'x:lim:keys', 'LT', whole(now + LOOK), pair)
       look_at(now + LOOK)
     end
   end
@@ -319,12 +392,9 @@ local function limits()
   local function admit(pair, most)
     local known, key = load(), wait_key(pair)
     if known.damaged or size_of(key) == 0 then return 0 end
-    local limit = known.by_name[string.match(pair, '^[^:]*')]
+    local limit = limit_of(pair)
     if limit and limit.most then most = math.min(most, limit.most - size_of(use_key(pair))) end
-    if limit and limit.spacing then
-      local base = math.max(next_even(pair, limit), now)
-      most = math.min(most, math.floor((now + limit.tolerance - base) / limit.spacing) + 1)
-    end
+    if limit and limit.rate then most = starts_now(pair, limit.rate, most) end
     local admitted, looked = 0, 0
     while admitted < most and looked < 2 * MAX_ADMITTED and left > 0 do
       local ids = redis.call('ZRANGE', key, 0, math.min(most - admitted, left) - 1)
@@ -348,10 +418,10 @@ local function limits()
   -- looked at then.
   local function pass_on(pair)
     local admitted, more = admit(pair, 1)
-    if admitted > 0 or tidy(pair) then return end
+    if admitted > 0 or tidy(pair, limit_of(pair)) then return end
     if more then return look_at_pair(pair, now) end
     if size_of(wait_key(pair)) == 0 then return end
-    local at = rate_admits_at(pair, load().by_name[string.match(pair, '^[^:]*')])
+    local at = rate_admits_at(pair, limit_of(pair))
     if at > now then look_at_pair(pair, at) end
   end
 
@@ -390,7 +460,7 @@ local function limits()
       -- It was twice in pending.
       if redis.pcall('ZREM', Q .. 'x:held', id) == 1 then redis.pcall('ZREM', Q .. 'scheduled', id) end
     end
-    if #found > 0 then take(id, found, turn) end
+    if #found > 0 then take(id, found, turn, before) end
     return true
   end
 
@@ -427,23 +497,23 @@ local function limits()
 
   -- Looks at one pair; see the beginning.
   local function look(pair, crowded)
-    local limit = load().by_name[string.match(pair, '^[^:]*')]
+    local limit = limit_of(pair)
     size_of(use_key(pair))
     for _, id in ipairs(redis.call('ZRANDMEMBER', use_key(pair), MAX_HOLDERS)) do
       if redis.pcall('HGET', Q .. 't:' .. id, 'state') ~= 'active' then
         redis.call('ZREM', use_key(pair), id)
       end
     end
-    if not limit then redis.pcall('ZREM', Q .. 'x:lim:tat', pair) end
     local admitted, more = admit(pair, crowded and 1 or MAX_ADMITTED)
-    if tidy(pair) then return end
-    local at = now + LOOK
+    local is_gone, rate_ends = tidy(pair, limit)
+    if is_gone then return end
+    local at = rate_ends or now + LOOK
     if size_of(wait_key(pair)) > 0 then
       -- Dequeuing an admitted job takes the token and says when the next is. If none is
       -- dequeued, this is the next look.
       local rate = rate_admits_at(pair, limit)
       if rate > now then at = math.min(at, rate) end
-      if limit and limit.spacing and admitted > 0 then at = now + 5 * SECOND end
+      if limit and limit.rate and admitted > 0 then at = now + 5 * SECOND end
       if admitted >= MAX_ADMITTED then at = limit and now + SECOND or now end
       if crowded then at = math.min(at, now + SECOND) elseif more then at = now end
     end
@@ -486,7 +556,7 @@ local function limits()
 
   -- What read_limits.lua says of a pair.
   function tools.state_of(pair)
-    local use, limit = use_key(pair), load().by_name[string.match(pair, '^[^:]*')]
+    local use, limit = use_key(pair), limit_of(pair)
     local using = redis.pcall('ZCARD', use)
     local waiting = redis.pcall('ZCARD', wait_key(pair))
     local first = redis.pcall('ZRANGE', use, 0, 0, 'WITHSCORES')[2]
@@ -500,7 +570,7 @@ local function limits()
   function tools.standing_of(id, state, x_wait)
     local _, pair = waited(x_wait)
     if state ~= 'scheduled' or not pair then return {} end
-    local limit, answer = load().by_name[string.match(pair, '^[^:]*')], tools.state_of(pair)
+    local limit, answer = limit_of(pair), tools.state_of(pair)
     local before = redis.pcall('ZRANK', wait_key(pair), id)
     answer[6] = limit and limit.most or -1
     answer[7] = type(before) == 'number' and before or 0
