@@ -39,9 +39,9 @@ pub enum WhenFull {
     /// It is refused: [`Error::is_queue_full`](crate::Error::is_queue_full).
     #[default]
     Refuse,
-    /// It is stored, and the job that waits longest (the next pending one; if none is pending, the
-    /// scheduled one that is due first) is archived with the error `displaced`, without an
-    /// attempt. Nothing is deleted.
+    /// It is stored, and the job that waits longest (the next pending one or one that waits for a
+    /// limit, whichever became due first; else the scheduled one that is due first) is archived with
+    /// the error `displaced`, without an attempt. Nothing is deleted.
     DropOldest,
 }
 

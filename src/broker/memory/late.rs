@@ -61,12 +61,28 @@ impl Queue {
             return false;
         }
         for _ in 0..excess.min(MAX_DISPLACED) {
-            let next = self.pending.pop_front();
-            let next = next.or_else(|| self.scheduled.pop_first().map(|(_, id)| id));
-            let Some(id) = next.or_else(|| self.retry.pop_first().map(|(_, id)| id)) else { break };
+            let Some(id) = self.pop_longest_waiting() else { break };
             self.archive_unrun(&id, DISPLACED, now);
         }
         true
+    }
+
+    /// Takes the job that waits longest out of its list: the next pending one or one that waits
+    /// for a limit, whichever became due first, else the one that is due first.
+    fn pop_longest_waiting(&mut self) -> Option<JobId> {
+        let since = |id: &JobId| self.jobs.get(id).and_then(|stored| stored.pending_since);
+        let pending = self.pending.front().map(|id| since(id).map_or(0, Timestamp::as_micros));
+        if let Some((turn, id)) = self.gates.longest_waiting()
+            && pending.is_none_or(|since| turn <= since)
+        {
+            if let Some(due) = self.jobs.get(&id).and_then(|stored| stored.due) {
+                self.scheduled.remove(&(due, id.clone()));
+            }
+            return Some(id);
+        }
+        let next = self.pending.pop_front();
+        let next = next.or_else(|| self.scheduled.pop_first().map(|(_, id)| id));
+        next.or_else(|| self.retry.pop_first().map(|(_, id)| id))
     }
 
     /// Archives a job that has left its list, without an attempt. Its lock is released, unless

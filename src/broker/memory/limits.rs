@@ -75,7 +75,7 @@ impl Queue {
         }
         let limited = stored.limited.get_or_insert_default();
         if limited.turn == 0 {
-            limited.turn = self.gates.next_turn();
+            limited.turn = self.gates.next_turn(now);
         }
         (limited.pairs, limited.passed, limited.waited) = (pairs, 0, false);
         self.walk(stored, end, now);

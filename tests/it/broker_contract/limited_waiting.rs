@@ -3,7 +3,7 @@
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::OnConflict;
 use rocket_jobqueue::internals::{Acted, Action};
-use rocket_jobqueue::limits::Limit;
+use rocket_jobqueue::limits::{Limit, MaxWaiting};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -103,4 +103,40 @@ async fn a_job_that_waits_for_a_limit_is_deleted_and_leaves_its_place_to_the_nex
     on.settle(&first, done()).await;
 
     assert_eq!(ids(&on.take_many(9).await), ["c"]);
+}
+
+#[rstest]
+#[case::one_that_waits_for_a_limit_before_pending_ones(&["waits", "pending"])]
+#[case::a_pending_one_that_came_before_it(&["pending", "waits"])]
+#[tokio::test]
+async fn the_oldest_waiting_job_makes_room_whether_it_is_pending_or_waits_for_a_limit(
+    #[case] names: &[&str],
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let limit = Limit::new("calls").types(["call"]).concurrency(1);
+    on.broker.set_limit(&on.queue, &limit).await.unwrap();
+    let job = |name: &str| {
+        let mut job = on.job(name);
+        if name != "pending" {
+            job.record.job_type = "call".to_owned();
+        }
+        NewJob { max_waiting: Some(MaxWaiting::drop_oldest(3)), ..job }
+    };
+    on.put(job("runs")).await;
+    on.take().await;
+    for name in names {
+        on.put(job(name)).await;
+        on.age(secs(1));
+    }
+    assert!(on.see("waits").await.waiting_for.is_some());
+    on.put(on.job("soon").placed(Placement::After(secs(5)))).await;
+
+    for (new, displaced) in ["new-1", "new-2"].iter().zip(names) {
+        assert!(created(&on.put(job(new)).await));
+        let info = on.see(displaced).await;
+        let found = (info.state, info.record.last_error.as_str(), info.waiting_for);
+        assert_eq!(found, (JobState::Archived, "displaced", None));
+    }
+    assert_eq!(on.state("soon").await, Some(JobState::Scheduled));
 }

@@ -208,10 +208,16 @@ impl Gates {
         self.gates.entry(pair).or_default().rate = rate;
     }
 
-    /// A turn behind all others.
-    pub(super) fn next_turn(&mut self) -> i64 {
-        self.last_turn += 1;
+    /// A turn behind all others: the microsecond, as far as the order allows.
+    pub(super) fn next_turn(&mut self, now: Timestamp) -> i64 {
+        self.last_turn = micros(now).max(self.last_turn + 1);
         self.last_turn
+    }
+
+    /// The job with the first turn of all that wait.
+    pub(in crate::broker::memory) fn longest_waiting(&self) -> Option<(i64, JobId)> {
+        let first = |gate: &Gate| gate.waiting.first_key_value().map(|(turn, id)| (*turn, id.clone()));
+        self.gates.values().filter_map(first).min()
     }
 
     /// Makes all later turns higher than this one.

@@ -189,7 +189,7 @@ local function may_store(first, last)
     if ARGV[at + 12] ~= '' then expect_zsets('x:start_by') end
     if ARGV[at + 13] ~= '' then
       expect_lists('pending')
-      expect_zsets('scheduled', 'retry', 'archived', 'x:due', 'x:grouped', 'x:start_by')
+      expect_zsets('scheduled', 'retry', 'archived', 'x:due', 'x:grouped', 'x:start_by', 'x:held')
     end
     if group ~= '' then
       expect_zsets('x:grouped', 'g:' .. group)
@@ -198,9 +198,34 @@ local function may_store(first, last)
   end
 end
 
--- Archives the job that waits longest: the next pending one, else the one that is due first.
+-- The job that waits longest for a limit, and since when, in microseconds. The scores of Q:x:held
+-- say which ones came or were moved on first; their turns decide among this many.
+local LONGEST_HELD = 100
+local function longest_held()
+  local first, since
+  for _, id in ipairs(redis.call('ZRANGE', Q .. 'x:held', 0, LONGEST_HELD - 1)) do
+    local x_wait = redis.pcall('HGET', Q .. 't:' .. id, 'x_wait')
+    local turn = type(x_wait) == 'string' and tonumber(string.match(x_wait, '^(%d+):'))
+    if turn and (not since or turn < since)
+      and redis.call('ZSCORE', Q .. 'scheduled', id) == redis.call('ZSCORE', Q .. 'x:held', id) then
+      first, since = id, turn
+    end
+  end
+  return first, since
+end
+
+-- Archives the job that waits longest: the next pending one or one that waits for a limit,
+-- whichever became due first, else the one that is due first.
 local function displace()
-  local id = redis.call('RPOP', Q .. 'pending')
+  local held, since = longest_held()
+  local id = redis.call('LINDEX', Q .. 'pending', -1)
+  local pending = held and id and redis.pcall('HGET', Q .. 't:' .. id, 'pending_since')
+  if held and (not id or type(pending) == 'string' and since * 1000 <= (tonumber(pending) or 0)) then
+    id = held
+    leave_place(id, 'scheduled')
+  elseif id then
+    redis.call('RPOP', Q .. 'pending')
+  end
   for _, source in ipairs({'scheduled', 'retry'}) do
     if not id then
       id = redis.call('ZRANGE', Q .. source, 0, 0)[1]
