@@ -30,6 +30,7 @@ mod queue;
 mod restore;
 mod settle;
 mod standing;
+mod successor;
 mod transfer;
 mod type_stats;
 mod unique;

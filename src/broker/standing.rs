@@ -2,7 +2,7 @@
 //! inspector makes the explanation of a waiting job from it.
 
 use super::LimitStanding;
-use crate::job::JobState;
+use crate::job::{JobId, JobState};
 use crate::time::Timestamp;
 
 /// Maximum pending jobs that are searched for one, from the next job on. A job farther back has at
@@ -19,6 +19,8 @@ pub struct Standing {
     pub state: Option<JobState>,
     /// How it stands with the limit that it waits for.
     pub waits_for: Option<LimitStanding>,
+    /// The job whose end it waits for, because that holds its unique lock.
+    pub follows: Option<JobId>,
     /// Whether its queue is paused.
     pub is_paused: bool,
     /// Since when, if known.

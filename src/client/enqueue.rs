@@ -378,7 +378,8 @@ impl<Q> Enqueue<Q> {
     /// | --- | --- |
     /// | scheduled, waiting for a retry, or in a group | it becomes this job, as if new |
     /// | pending | it becomes this job and keeps its place: it is due already, so a later due time does not delay it again |
-    /// | runs, or is being aggregated | [`Error::is_duplicate`]; with [`Until::Start`](crate::Until::Start) the lock is free by then, and this job is stored |
+    /// | runs | this job is kept as its successor, and enqueued at its time once the holder has ended, in whatever way. A further one replaces the successor. If the holder would run again (a retry, a worker that stopped or died), the successor takes its place. With [`Until::Start`](crate::Until::Start) the lock is free by then, and this job is stored; with [`Until::Expiry`](crate::Until::Expiry) [`Error::is_duplicate`] |
+    /// | is being aggregated | [`Error::is_duplicate`] |
     /// | archived, completed or gone | this job is stored and takes the lock; with [`Until::Expiry`](crate::Until::Expiry) [`Error::is_duplicate`] |
     ///
     /// [`Receipt::replaced`] says that it happened. `or_existing` counts for what is refused.

@@ -90,7 +90,8 @@ pub enum OnConflict {
     /// It is refused. The error names the holder ([`Error::holder`]).
     #[default]
     Reject,
-    /// The waiting holder becomes this job, with this job's time and lock.
+    /// The waiting holder becomes this job, with this job's time and lock. Where the holder runs,
+    /// this job is enqueued when that has ended.
     Replace,
     /// The lock, and the due time of a scheduled holder, are moved to where this job's would be,
     /// unless they are later already.

@@ -14,7 +14,7 @@ use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Broker, Limits, PoolSettings, RedisPool, Topology};
 use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 use rocket_jobqueue::{
-    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Managed, NewJob, QueueName,
+    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Managed, NewJob, OnConflict, QueueName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,33 @@ async fn run(load: Load) -> Duration {
 async fn no_account_ever_has_more_jobs_under_way_than_its_limit_however_often_workers_die() {
     let load = Load { jobs: 400, accounts: 10, millis: 25, limit: 2, slots: 30, kills: &[60, 200] };
     run(load).await;
+}
+
+/// The process that runs the holder of a unique lock is killed: only the newest of the jobs that
+/// came meanwhile runs after it, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_job_runs_after_the_holder_of_its_lock_was_killed() {
+    let (mut fleet, queue) = (Fleet::start(5), default_queue());
+    let revision = |nth, millis| NewJob {
+        unique_for: Some(Duration::from_secs(3600)),
+        unique_key: Some("0c".repeat(32)),
+        on_conflict: OnConflict::Replace,
+        ..job(&queue, nth, millis)
+    };
+    fleet.broker.enqueue(&[revision(1, 600_000)]).await.unwrap();
+    fleet.add_worker();
+    let begun = || async { fleet.written().runs.contains_key(&1) };
+    assert!(eventually(PATIENCE, begun).await, "the holder does not run");
+    fleet.broker.enqueue(&[revision(2, 1)]).await.unwrap();
+    fleet.broker.enqueue(&[revision(3, 1)]).await.unwrap();
+
+    fleet.kill_one();
+
+    let ended = || async { fleet.written().ended.len() == 1 };
+    assert!(eventually(PATIENCE, ended).await, "no successor runs");
+    let runs = fleet.written().runs;
+    assert_eq!(runs.keys().collect::<Vec<_>>(), [&1, &3], "the newest, and only that");
+    assert_eq!((runs[&1].len(), runs[&3].len()), (1, 1), "each once");
 }
 
 /// The whole of it: a minute or two. `CONTRIBUTING.md` has the command.

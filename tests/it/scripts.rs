@@ -38,6 +38,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry|reject||",
             "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry|reject||",
             "0|new|m|now|0|Q:unique:mail:a|60000000|||0||success|replace:0||",
+            "0|new|m|now|0|Q:unique:mail:h|60000000|||0||success|replace:0||",
             "0|new|m|now|0|Q:unique:mail:timed|60000000|||0|digest|expiry|replace:0||",
             "0|new|m|now|0|Q:unique:mail:p|60000000|||0|digest|start|replace:0||",
             "0|new|m|after|5000000|Q:unique:mail:s|60000000|Q:x:idem:new|d|9000000||success|replace:0||",
@@ -78,6 +79,8 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|0||77|0||9999|7776000|0|0|1|a|7|0|archive|m2|0|0|||[1]|",
             "0|2||77|1||9999|7776000|0|0|1|a|7|0|requeue||0|0||||",
             "1|0||77|0||9999|7776000|0|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]|",
+            "0|9||77|1||9999|7776000|0|0|1|h|11|0|delete||0|0||Q:unique:mail:h||",
+            "0|0||77|0||9999|7776000|0|0|1|h|11|0|retry|m2|60000000|0||Q:unique:mail:h|[1]|2.4.1",
         ],
         "finish_and_dequeue" => &[
             "9||77|1|0|0",
@@ -215,6 +218,13 @@ const WORLD: &str = "
     ZADD Q:archived 1 old
     HSET Q:t:c msg m state completed result 42
     ZADD Q:completed 3999999999 c
+    HSET Q:t:h msg m state active x_owner 11 unique_key Q:unique:mail:h x_next n
+    RPUSH Q:active h
+    ZADD Q:lease 4000000025.5 h
+    SET Q:unique:mail:h h EX 1000
+    HSET Q:t:n msg m state scheduled x_after h x_then 3999999000000000,60000000,success,,Q:unique:mail:h
+    ZADD Q:scheduled 4000003600 n
+    ZADD Q:x:after 3999999000 n
     HSET Q:t:g msg m state aggregating group digest unique_key Q:unique:mail:g
     SET Q:unique:mail:g g EX 1000
     ZADD Q:g:digest 3999999999 g

@@ -282,7 +282,7 @@ impl Queue {
         let before = stored.pending_since.take();
         stored.reclaimed_from = None;
         // An operator has decided about it.
-        stored.start_by = None;
+        (stored.start_by, stored.follows) = (None, None);
         match action {
             Action::Delete => self.unlock(&stored.job, now),
             Action::Archive => self.archive(stored, now),

@@ -97,7 +97,7 @@ impl Queue {
         reason.clone_into(&mut stored.job.last_error);
         (stored.due, stored.pending_since) = (None, None);
         (stored.on_cancel, stored.reclaimed_from) = (None, None);
-        stored.unlock_at_start = false;
+        (stored.unlock_at_start, stored.follows) = (false, None);
         // The janitor trims.
         self.put_into_archive(stored, now);
     }

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 pub(super) use gates::{Gates, Pair};
 
 /// The due time of a job that waits for a place, from now, as in Redis.
-const HELD_FOR: Duration = Duration::from_secs(3600);
+pub(super) const HELD_FOR: Duration = Duration::from_secs(3600);
 
 /// What a queue with limits knows about a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,13 +187,14 @@ impl Queue {
         }
     }
 
-    /// Lets a job wait on whose hour is over; returns it if it does not wait for a place.
+    /// Lets a job wait on whose hour is over; returns it if it waits neither for a place nor for the
+    /// end of another job.
     pub(super) fn roll_on(
         &mut self,
         mut stored: Box<StoredJob>,
         now: Timestamp,
     ) -> Option<Box<StoredJob>> {
-        if !stored.waits_for_limit() {
+        if !stored.waits_for_limit() && stored.follows.is_none() {
             return Some(stored);
         }
         stored.due = None;

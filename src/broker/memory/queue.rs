@@ -20,6 +20,7 @@ use super::expiring::Expiring;
 use super::groups::Grouping;
 use super::limits::{End, Gates, Limited};
 use super::periodic::Claim;
+use super::successor::Follows;
 use super::unique::LockHolder;
 use crate::broker::{
     ArchiveLimit, AttemptNote, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, Forwarded,
@@ -76,6 +77,8 @@ pub(super) struct Queue {
     release_on_archive: bool,
     /// Groups, and the sets claimed from them.
     pub(super) grouping: Grouping,
+    /// Successors. Some may be none any more.
+    pub(super) following: BTreeSet<JobId>,
     /// Unique locks by key, each with its holder.
     pub(super) locks: Expiring<LockHolder>,
     /// Idempotency keys, each with its first request.
@@ -135,6 +138,10 @@ pub(super) struct StoredJob {
     pub(super) timed_lock: Option<String>,
     /// Whether its unique lock ends when it is dequeued.
     pub(super) unlock_at_start: bool,
+    /// Whose end it waits for, if it is a successor.
+    pub(super) follows: Option<Box<Follows>>,
+    /// The job that waits for its end.
+    pub(super) successor: Option<JobId>,
     /// The instant by which it must have started.
     pub(super) start_by: Option<Timestamp>,
     /// When it was archived or joined its group, while it is there.
@@ -399,6 +406,7 @@ impl Queue {
         }
         self.snapshots.retain(|noted, _| *noted > minute - SNAPSHOT_MINUTES);
         self.gates.sweep(now);
+        self.move_successors_on(now);
         let late = self.archive_late(limit, now);
         let mut removed = 0;
         while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {
@@ -549,6 +557,8 @@ impl StoredJob {
             reclaimed_from: None,
             timed_lock: None,
             unlock_at_start: false,
+            follows: None,
+            successor: None,
             start_by: None,
             entered: Timestamp::default(),
             order: 0,

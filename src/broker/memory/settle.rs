@@ -18,7 +18,10 @@ impl Queue {
         if !matches!(transition, Transition::Reclaim { .. } | Transition::PutBack { .. }) {
             stored.losses = 0;
         }
+        let successor = self.successor_of(&stored);
+        stored.successor = None;
         let on_cancel = stored.on_cancel.take().filter(|after| *after != AfterCancel::Retry);
+        let mut settled = Settled::Done;
         match (transition, on_cancel) {
             (Transition::Complete { result }, _) => {
                 // An error that recovery noted for an attempt that went on after all.
@@ -41,14 +44,23 @@ impl Queue {
             (waits, Some(after)) => {
                 note_failure(&mut stored, waits, note, now);
                 stored.losses = 0;
-                return self.carry_out_cancel(stored, after, now);
+                settled = self.carry_out_cancel(stored, after, now);
+            }
+            // What would run again is replaced by its successor.
+            (waits, None) if successor.is_some() => {
+                if matches!(waits, Transition::Retry { counted: true, .. }) {
+                    self.count(now, true);
+                }
             }
             (waits, None) => {
                 note_failure(&mut stored, waits, note, now);
                 self.let_wait(stored, waits, &delivery.lease, now);
             }
         }
-        Settled::Done
+        if let Some(successor) = successor {
+            self.succeed(&delivery.lease.id, &successor, now);
+        }
+        settled
     }
 
     /// Takes the job of a lease out of its collection, if the lease may settle it.

@@ -35,6 +35,9 @@ impl Queue {
             group_newest: group.and_then(|line| line.last()).map(|(at, _)| *at),
             set_expires: sets.map(|set| set.expires),
             has_more_sets: false,
+            follows: stored
+                .and_then(|stored| stored.follows.as_ref())
+                .map(|follows| follows.holder.clone()),
             waits_for: stored.and_then(|stored| self.waits_for(stored, now)),
         }
     }

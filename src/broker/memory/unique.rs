@@ -1,5 +1,5 @@
 //! What happens to a new job whose unique lock another job holds: it is refused, replaces a
-//! holder that waits, or extends the lock.
+//! holder that waits, follows one that runs (see `successor`), or extends the lock.
 //!
 //! A lock that ends only with its time is not named by its holder's record, and the holder may be
 //! gone. A job that was given its id since does not name the lock at all, and is left alone.
@@ -72,6 +72,15 @@ impl Queue {
             }
             OnConflict::Replace if found.is_some_and(|held| self.may_change(held, &lock)) => {
                 self.replace(new, holder, due, now)
+            }
+            OnConflict::Replace
+                if !timed
+                    && new.until != Until::Expiry
+                    && found.is_some_and(|held| {
+                        held.state == JobState::Active && held.job.unique_key == lock
+                    }) =>
+            {
+                Some(self.keep_successor(new, holder, due, now))
             }
             OnConflict::Replace => refused,
         }

@@ -39,11 +39,11 @@ macro_rules! scripts {
 scripts! {
     enqueue_now: "enqueue/enqueue_now";
     enqueue_later: "enqueue/enqueue_later";
-    enqueue: "lib/common", "lib/store_job", "enqueue/enqueue";
-    enqueue_limited: "lib/common", "lib/limits", "lib/store_job", "enqueue/enqueue_limited";
+    enqueue: "lib/common", "lib/successor", "lib/store_job", "enqueue/enqueue";
+    enqueue_limited: "lib/common", "lib/limits", "lib/successor", "lib/store_job", "enqueue/enqueue_limited";
 
     finish_and_dequeue: "worker/finish_and_dequeue";
-    settle_and_dequeue: "lib/common", "lib/limits", "lib/settle", "lib/dequeue",
+    settle_and_dequeue: "lib/common", "lib/limits", "lib/successor", "lib/settle", "lib/dequeue",
         "worker/settle_and_dequeue";
     extend_leases: "lib/common", "lib/limits", "worker/extend_leases";
     write_output: "lib/common", "worker/write_output";
@@ -53,11 +53,11 @@ scripts! {
     request_change: "worker/request_change";
 
     next_due: "lib/common", "scheduler/next_due";
-    forward_due: "lib/common", "lib/limits", "scheduler/forward_due";
+    forward_due: "lib/common", "lib/limits", "lib/successor", "scheduler/forward_due";
     list_expired_leases: "lib/common", "scheduler/list_expired_leases";
-    delete_expired: "lib/common", "scheduler/delete_expired";
+    delete_expired: "lib/common", "lib/successor", "scheduler/delete_expired";
     trim_archive: "lib/common", "scheduler/trim_archive";
-    fire_ticks: "lib/common", "lib/store_job", "scheduler/fire_ticks";
+    fire_ticks: "lib/common", "lib/successor", "lib/store_job", "scheduler/fire_ticks";
     record_run: "scheduler/record_run";
     announce_periodic: "scheduler/announce_periodic";
 
@@ -66,7 +66,7 @@ scripts! {
     read_set: "lib/common", "lib/group", "groups/read_set";
     remove_unreadable: "lib/common", "lib/group", "groups/remove_unreadable";
     record_locks: "lib/common", "lib/group", "groups/record_locks";
-    aggregate_set: "lib/common", "lib/store_job", "lib/group", "groups/aggregate_set";
+    aggregate_set: "lib/common", "lib/successor", "lib/store_job", "lib/group", "groups/aggregate_set";
     return_sets: "lib/common", "lib/group", "groups/return_sets";
 
     read_queue: "lib/common", "inspect/read_queue";

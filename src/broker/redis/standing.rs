@@ -35,6 +35,7 @@ impl RedisBroker {
         let mut standing = Standing {
             state,
             waits_for: None,
+            follows: None,
             is_paused,
             paused_since: since.filter(|_| is_paused),
             pending: found.size()?,
@@ -48,6 +49,8 @@ impl RedisBroker {
             set_expires: found.instant()?,
             has_more_sets: found.int()? == 1,
         };
+        let holder = found.bytes()?;
+        standing.follows = (!holder.is_empty()).then(|| JobId::stored(&holder));
         if !found.is_empty() {
             standing.waits_for = limit_standing(&mut found)?;
         }

@@ -218,6 +218,11 @@ impl Facts<'_> {
             reasons.extend(self.of_queue());
             return reasons;
         }
+        if let Some(holder) = self.standing.follows.clone() {
+            let mut reasons = vec![Reason::FollowsJob { holder }];
+            reasons.extend(self.of_queue());
+            return reasons;
+        }
         let wait = self.wait(at);
         if wait.is_zero() {
             // The workers of the queue make its due jobs pending, even if it is paused. So with a

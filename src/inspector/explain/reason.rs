@@ -155,6 +155,13 @@ pub enum Reason {
         /// When the rate of the limit lets the next job of the key start, if that is not now.
         next_at: Option<Timestamp>,
     },
+    /// A job that runs holds its unique lock; it is enqueued when that has ended
+    /// ([`or_replace`](crate::Enqueue::or_replace)).
+    #[non_exhaustive]
+    FollowsJob {
+        /// The job that runs.
+        holder: JobId,
+    },
     /// It is due, and nobody has made it pending yet: a worker that serves the queue does it.
     #[non_exhaustive]
     Overdue {
@@ -347,6 +354,7 @@ impl Reason {
             Self::InLine { .. } => "in_line",
             Self::Due { .. } => "due",
             Self::WaitsForLimit { .. } => "waits_for_limit",
+            Self::FollowsJob { .. } => "follows_job",
             Self::Overdue { .. } => "overdue",
             Self::WaitsForRetry { .. } => "waits_for_retry",
             Self::Snoozed { .. } => "snoozed",

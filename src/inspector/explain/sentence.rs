@@ -223,6 +223,9 @@ impl fmt::Display for Reason {
                 write!(f, "group \"{}\" is being aggregated", Short(group))?;
                 optional(f, ", at the latest until ", until)
             }
+            Self::FollowsJob { holder } => {
+                write!(f, "waits for the end of job {holder}, which runs and holds its unique lock")
+            }
             Self::LockHeld { queue, holder } => {
                 write!(f, "the unique lock is held by job {holder} of queue {queue}")
             }

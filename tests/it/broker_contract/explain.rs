@@ -216,6 +216,25 @@ async fn a_scheduled_job_says_when_it_is_due_and_what_else_keeps_it(
 
 #[rstest]
 #[tokio::test]
+async fn a_successor_says_whose_end_it_waits_for(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.announced(worker(&on, "w")).await;
+    let rebuild = |name: &str| NewJob {
+        on_conflict: rocket_jobqueue::OnConflict::Replace,
+        ..unique(on.job(name), secs(600))
+    };
+    on.put(rebuild("runs")).await;
+    on.take().await;
+    on.put(rebuild("next")).await;
+    let waits = "waits for the end of job runs, which runs and holds its unique lock";
+    assert_eq!(on.sentence("next").await, waits);
+    assert_eq!(on.kinds("next").await, ["follows_job"]);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_job_over_its_limit_says_what_it_waits_for(
     #[values(Store::Memory, Store::MemoryNamespace, Store::Disk)] store: Store,
 ) {

@@ -30,6 +30,7 @@ mod queues;
 mod servers;
 mod settle;
 mod store;
+mod successor;
 mod suspects;
 mod transfer;
 mod type_stats;

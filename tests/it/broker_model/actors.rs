@@ -75,6 +75,9 @@ pub struct Actors {
     old: Vec<Twice<Delivery>>,
     /// Jobs that were stored and have not ended, by our own count.
     alive: BTreeSet<Key>,
+    /// Jobs with a successor, to which they may give way, and successors, which a newer job may
+    /// have made superfluous.
+    may_give_way: BTreeSet<Key>,
     /// Ends and failures, by our own count.
     ends: [(u64, u64); 2],
     seen: [Seen; 2],
@@ -148,6 +151,7 @@ impl Actors {
             hands: [Vec::new(), Vec::new()],
             old: Vec::new(),
             alive: BTreeSet::new(),
+            may_give_way: BTreeSet::new(),
             ends: [(0, 0); 2],
             seen: [nothing.clone(), nothing],
             touched: [true; 2],
@@ -252,7 +256,14 @@ impl Actors {
             let queue = self.index(&job.record.queue);
             self.touched[queue] = true;
             if let Enqueued::Created { .. } = outcome {
-                self.alive.insert((queue, job.record.id.clone()));
+                let (name, id) = (&self.queues[queue], &job.record.id);
+                self.alive.insert((queue, id.clone()));
+                let memory = self.memory.standing(name, id).await.map_err(|e| format!("{e:?}"))?;
+                let redis = self.redis.standing(name, id).await.map_err(|e| format!("{e:?}"))?;
+                alike("whom it follows", &memory.follows, &redis.follows)?;
+                if let Some(holder) = memory.follows {
+                    self.may_give_way.extend([(queue, holder), (queue, id.clone())]);
+                }
             }
         }
         Ok(())
@@ -554,6 +565,9 @@ impl Actors {
                 continue;
             }
             self.alive.remove(&key);
+            if self.may_give_way.remove(&key) {
+                continue;
+            }
             let Some(was) = &self.seen[queue].jobs[at] else {
                 return Err(format!("job {id} of queue {queue} is lost at once"));
             };

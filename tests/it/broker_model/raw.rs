@@ -16,6 +16,7 @@ const LOOK: &str = "
             held = redis.call('HMGET', key, 'state', 'group')
             held[1], held[2] = held[1] or '', held[2] or ''
             held[3] = redis.call('HEXISTS', key, 'msg') == 1 and 'msg' or ''
+            held[4] = redis.call('HEXISTS', key, 'x_after') == 1 and 'follows' or ''
         else held = {redis.call('GET', key)} end
         found[#found + 1] = {name, kind, held}
     end
@@ -148,7 +149,9 @@ impl Raw {
         }
         let waiting = holds.iter().filter(|(_, state)| ["scheduled", "retry"].contains(state));
         let exact = self.scores("x:due");
-        match waiting.map(|(id, _)| id).find(|id| !exact.contains_key(*id)) {
+        // A successor is due when its holder has ended.
+        let follows = |id: &str| self.list(&format!("t:{id}"))[3] == "follows";
+        match waiting.map(|(id, _)| id).find(|id| !exact.contains_key(*id) && !follows(id)) {
             Some(id) => Err(format!("the exact due time of {id} is not known")),
             None => Ok(()),
         }

@@ -16,6 +16,7 @@ use prost::Message;
 use crate::broker::JobFailure;
 use crate::broker::memory::limits::{Limited, Pair};
 use crate::broker::memory::queue::{HeldLease, StoredJob};
+use crate::broker::memory::successor::Follows;
 use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName};
 use crate::time::Timestamp;
 
@@ -106,6 +107,10 @@ pub(super) struct StateRow {
     unlock_at_start: bool,
     #[prost(sint64, optional, tag = "20")]
     start_by: Option<i64>,
+    #[prost(message, optional, tag = "21")]
+    follows: Option<FollowsRow>,
+    #[prost(bytes = "vec", tag = "22")]
+    successor: Vec<u8>,
     #[prost(message, optional, tag = "30")]
     limited: Option<LimitedRow>,
     #[prost(bool, tag = "31")]
@@ -114,6 +119,47 @@ pub(super) struct StateRow {
     version: Option<String>,
     #[prost(string, optional, tag = "33")]
     first_failed_version: Option<String>,
+}
+
+/// Whose end a successor waits for, and what it is then.
+#[derive(Clone, PartialEq, Message)]
+struct FollowsRow {
+    #[prost(bytes = "vec", tag = "1")]
+    holder: Vec<u8>,
+    #[prost(string, tag = "2")]
+    lock: String,
+    #[prost(message, optional, tag = "3")]
+    lasts: Option<Span>,
+    #[prost(bool, tag = "4")]
+    unlock_at_start: bool,
+    #[prost(sint64, tag = "5")]
+    due: i64,
+    #[prost(message, optional, tag = "6")]
+    expires_in: Option<Span>,
+}
+
+impl FollowsRow {
+    fn of(follows: &Follows) -> Self {
+        Self {
+            holder: follows.holder.as_bytes().to_vec(),
+            lock: follows.lock.clone(),
+            lasts: span(follows.lasts),
+            unlock_at_start: follows.unlock_at_start,
+            due: follows.due.as_micros(),
+            expires_in: follows.expires_in.and_then(span),
+        }
+    }
+
+    fn into_follows(self) -> Follows {
+        Follows {
+            holder: JobId::stored(&self.holder),
+            lock: self.lock,
+            lasts: duration(self.lasts),
+            unlock_at_start: self.unlock_at_start,
+            due: Timestamp::from_micros(self.due),
+            expires_in: self.expires_in.map(|span| duration(Some(span))),
+        }
+    }
 }
 
 /// The number of a job among those that wait, and the places that it holds.
@@ -313,6 +359,8 @@ impl StateRow {
             owner: stored.held.owner,
             unlock_at_start: stored.unlock_at_start,
             start_by: micros(stored.start_by),
+            follows: stored.follows.as_deref().map(FollowsRow::of),
+            successor: stored.successor.as_ref().map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
             limited: stored
                 .limited
                 .as_ref()
@@ -370,6 +418,8 @@ impl StateRow {
         stored.grouped = self.grouped;
         stored.unlock_at_start = self.unlock_at_start;
         stored.start_by = instant(self.start_by);
+        stored.follows = self.follows.map(|row| Box::new(row.into_follows()));
+        stored.successor = (!self.successor.is_empty()).then(|| JobId::stored(&self.successor));
         stored.limited = self.limited.map(|row| Box::new(row.into_limited()));
         stored.waits_for_place = self.waits_for_place;
         stored.version = self.version;

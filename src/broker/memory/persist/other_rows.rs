@@ -150,9 +150,8 @@ impl RateRow {
 
     pub(super) fn into_state(self) -> RateState {
         let mut later: Option<i64> = None;
-        let absolute = |step: i64| {
-            *later.insert(later.map_or(step, |later| later.saturating_sub(step)))
-        };
+        let absolute =
+            |step: i64| *later.insert(later.map_or(step, |later| later.saturating_sub(step)));
         let starts = self.starts.into_iter().map(absolute).collect();
         RateState { next: self.next, starts, newest: self.newest }
     }

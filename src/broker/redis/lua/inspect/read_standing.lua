@@ -12,13 +12,14 @@
 --          1 if x_started is set; 1 if its lease is a Go worker's; number of jobs in its
 --          group; microseconds at which the first and the last of them joined, or -1;
 --          microsecond at which the aggregation that claimed it ends, or -1; 1 if there are
---          more aggregation sets than were searched for it; if it waits for a limit seven more,
---          see standing_of in limits.lua
+--          more aggregation sets than were searched for it; id of the job whose end it waits
+--          for, or empty; if it waits for a limit seven more, see standing_of in limits.lua
 --
 -- Asynq has no counterpart. Only what the job's state asks for is searched.
 
 local id = ARGV[2]
-local task = redis.call('HMGET', Q .. 't:' .. id, 'state', 'group', 'x_started', 'x_wait')
+local task = redis.call('HMGET', Q .. 't:' .. id, 'state', 'group', 'x_started', 'x_wait',
+  'x_after')
 local state, group = task[1] or '', task[2] or ''
 
 local pending, ahead = redis.call('LLEN', KEYS[1]), -1
@@ -66,7 +67,7 @@ local answer = {
   redis.call('EXISTS', Q .. 'paused'), type(paused) == 'string' and paused or '',
   pending, ahead, served, task[3] and 1 or 0,
   lease and of_go(lease) and 1 or 0, size, oldest, newest, ends,
-  more_sets,
+  more_sets, state == 'scheduled' and task[5] or '',
 }
 for _, value in ipairs(task[4] and limits().standing_of(id, state, task[4]) or {}) do
   answer[#answer + 1] = value

@@ -233,7 +233,7 @@ local function archive_unrun(id, message, reason)
   redis.call('HSET', task, 'msg', message .. '\58' .. string.char(#reason) .. reason, 'state',
     'archived')
   redis.call('HDEL', task, 'pending_since', 'x_unlock', 'x_start_by', 'x_wait', 'x_cancel',
-    'x_reclaimed')
+    'x_reclaimed', 'x_after', 'x_then')
   redis.pcall('ZREM', Q .. 'x:start_by', id)
   redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
 end

@@ -82,6 +82,6 @@ local function enter(id, state)
   -- This action replaces an earlier cancel request, and a worker that lost the lease can no
   -- longer settle the job. Nor does the job expire any more: an operator has decided about it.
   if ACTION ~= 'delete' then
-    redis.call('HDEL', task, 'x_cancel', 'x_reclaimed', 'x_start_by')
+    redis.call('HDEL', task, 'x_cancel', 'x_reclaimed', 'x_start_by', 'x_after', 'x_then')
   end
 end

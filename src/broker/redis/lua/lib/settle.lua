@@ -48,7 +48,8 @@
 --   x_lost as it is;
 -- * x_failures keeps one line for each of the last failed attempts, x_version the versions
 --   that made the first and the last of them;
--- * the places of limits that a job held are given back, and each lets one waiting job go.
+-- * the places of limits that a job held are given back, and each lets one waiting job go;
+-- * the successor of a job is enqueued, see successor.lua.
 
 -- Kinds after which the job waits to be dequeued again.
 local WAITS = {retry = true, snooze = true, defer = true, requeue = true, restore = true,
@@ -144,7 +145,7 @@ local function read_other(plan, at, otherwise, answer)
   -- A key of another type is not a job and must not stop the others.
   local task =
     redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel',
-      'x_use', 'x_version')
+      'x_use', 'x_version', 'x_next')
   local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])
   local ours = not plan.seen[id] and held(id, owner, ends, task[1], task[2])
   if not ours and not plan.seen[id] and reclaimed(id, owner, task[1]) then
@@ -174,6 +175,12 @@ local function read_other(plan, at, otherwise, answer)
     elseif job.kind == 'retry' or job.kind == 'archive' then
       plan.processed, plan.failed = plan.processed + 1, plan.failed + 1
     end
+    if task[8] and follows(task[8], id) then
+      expect_zsets('scheduled', 'x:after')
+      plan.successors[#plan.successors + 1] = {id, task[8]}
+      -- What would run again is replaced by its successor.
+      if WAITS[job.kind] then job.kind = 'delete' end
+    end
   end
   answer[#answer + 1] = done
 end
@@ -186,6 +193,7 @@ end
 --   others     the other jobs               waiting    ids that a recovery made pending
 --   seen       ids read so far, as a set    processed, failed   what to add to the counters
 --   places     ids that hold places of limits, each with its x_use
+--   successors ids that have a successor, each with that
 local function read_settlements(at, otherwise, answer)
   local finished = tonumber(ARGV[at])
   local after = at + finished + 2
@@ -194,7 +202,7 @@ local function read_settlements(at, otherwise, answer)
   if finished + number == 0 then return nil, after + 1 end
   local plan =
     {queue = Q, seen = {}, finished = finished, done = {}, gone = {}, others = {}, failed = 0,
-      waiting = {}, places = {}}
+      waiting = {}, places = {}, successors = {}}
   expect_lists('active')
   if finished > 0 then read_done(plan, at, otherwise, answer) end
   plan.processed = #plan.done
@@ -280,7 +288,7 @@ local function settle_other(job, most_archived, archive_age, gone)
   end
   redis.call('HSET', task, unpack(fields))
   -- One HDEL for all: a field that has to stay is replaced by x_owner in the list.
-  redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel', 'x_use',
+  redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel', 'x_use', 'x_next',
     KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost',
     kind == 'reclaim' and job.from and 'x_owner' or 'x_reclaimed')
 end
@@ -304,6 +312,7 @@ local function settle(plan, most_archived, archive_age)
   end
   for _, job in ipairs(plan.others) do settle_other(job, most_archived, archive_age, gone) end
   if #gone > 0 then redis.call('DEL', unpack(gone)) end
+  for _, one in ipairs(plan.successors) do succeed(one[1], one[2]) end
   for _, place in ipairs(plan.places) do limits().give(place[1], place[2]) end
   count(plan.processed, plan.failed)
 end

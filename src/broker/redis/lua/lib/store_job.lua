@@ -41,6 +41,8 @@
 --   its time is named in x_lock alone, which releases nothing, and its value is marked;
 -- * Asynq refuses every job whose lock is held. A replaced job keeps its id, and its place if
 --   it is pending;
+-- * where the holder runs, a job that replaces it is kept as its successor: see successor.lua. A
+--   further one replaces that;
 -- * a job that must have started by an instant has that in x_start_by and in Q:x:start_by, from
 --   which the janitor takes those that expired while their queue was not served.
 
@@ -63,7 +65,7 @@ end
 -- Raises an error if a key of another type is where this job may be.
 local function may_leave(id)
   expect_lists('pending')
-  expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped', 'x:start_by')
+  expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped', 'x:start_by', 'x:after')
   redis.call('SCARD', Q .. 'groups')
   local group = id and redis.pcall('HGET', Q .. 't:' .. id, 'group')
   if type(group) == 'string' and group ~= '' then expect_zsets('g:' .. group) end
@@ -75,13 +77,13 @@ local function may_replace(lock)
   may_leave(value and holder_of(value))
 end
 
--- Whether the holder of a lock waits, so that another job may take its place: 'waits', 'ended'
--- (or it is gone), or false if it runs, is being aggregated, is not where it should be or is
+-- Whether the holder of a lock waits, so that another job may take its place: 'waits', 'runs',
+-- 'ended' (or it is gone), or false if it is being aggregated, is not where it should be or is
 -- another job of that id, which does not name the lock; without a lock that is not asked. Also
--- returns its state, group and pending_since.
+-- returns its state, group, pending_since and successor.
 local function find_holder(id, lock, timed)
   local task = redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'group', 'pending_since',
-    timed and 'x_lock' or 'unique_key')
+    timed and 'x_lock' or 'unique_key', 'x_next')
   if task.err then return false end
   local state, group = task[1], task[2] or ''
   local found = false
@@ -89,13 +91,15 @@ local function find_holder(id, lock, timed)
     found = 'ended'
   elseif state == 'pending' then
     found = 'waits'
+  elseif state == 'active' then
+    found = 'runs'
   elseif state == 'scheduled' or state == 'retry' then
     found = redis.call('ZSCORE', Q .. state, id) and 'waits'
   elseif state == 'aggregating' then
     found = redis.call('ZSCORE', Q .. 'g:' .. group, id) and 'waits'
   end
-  if found == 'waits' and lock and task[4] ~= lock then found = false end
-  return found, state, group, task[3]
+  if (found == 'waits' or found == 'runs') and lock and task[4] ~= lock then found = false end
+  return found, state, group, task[3], task[5]
 end
 
 -- Takes a waiting job out of its place.
@@ -283,7 +287,7 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
       return 3, string.sub(before, separator + 1), 0
     end
   end
-  local replaced, old_state, old_group, since
+  local replaced, old_state, old_group, since, after
   local by_id = conflict == 'replace_job'
   if by_id then
     local found
@@ -297,9 +301,9 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     return -1, holder_of(value), 0
   elseif value and not by_id then
     local holder = holder_of(value)
-    local found = false
+    local found, successor = false, nil
     if conflict ~= 'reject' then
-      found, old_state, old_group, since = find_holder(holder, lock, holder ~= value)
+      found, old_state, old_group, since, successor = find_holder(holder, lock, holder ~= value)
     end
     -- Of a job that has ended only the lock is left, which is taken over: else it would be
     -- extended for ever. A timed one lasts all the same.
@@ -310,6 +314,9 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     end
     if found == 'waits' then
       replaced = holder
+    elseif found == 'runs' and holder == value and lock_ends ~= 'expiry' then
+      after, old_state, old_group, since = holder, 'scheduled', '', nil
+      if successor and follows(successor, holder) then replaced = successor end
     elseif not is_left then
       return -1, holder, 0
     end
@@ -329,7 +336,7 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   local stays = replaced and old_state == 'pending' and group == ''
   if stays then later = false end
 
-  local state = later and 'scheduled' or group ~= '' and 'aggregating' or 'pending'
+  local state = (later or after) and 'scheduled' or group ~= '' and 'aggregating' or 'pending'
   local fields = {'msg', msg, 'state', state}
   local function set(name, text)
     fields[#fields + 1] = name
@@ -337,7 +344,11 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   end
   if state == 'pending' then set('pending_since', stays and since or now_ns()) end
   if group ~= '' then set('group', group) end
-  if lock ~= '' and lock_ends == 'expiry' then
+  if after then
+    set('x_after', after)
+    set('x_then', table.concat({whole(due), whole(lock_for), lock_ends,
+      start_within and whole(start_within) or '', lock}, ','))
+  elseif lock ~= '' and lock_ends == 'expiry' then
     set('x_lock', lock)
     set_until(lock, TIMED .. id, due + lock_for)
   elseif lock ~= '' then
@@ -356,6 +367,12 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   end
   redis.call('HSET', task, unpack(fields))
   if turn then redis.call('HSET', task, 'x_wait', turn) end
+  if after then
+    redis.call('HSET', Q .. 't:' .. after, 'x_next', id)
+    redis.call('ZADD', Q .. 'x:after', whole(now_s), id)
+    redis.call('ZADD', Q .. 'scheduled', whole(now_s + FOLLOWS_IN_S), id)
+    return stored + 2, text, due
+  end
   if start_within then must_start_by(id, due + start_within) end
   if stays then return 8, text, now end
   if state == 'pending' then

@@ -1,5 +1,6 @@
 -- Purpose: deletes completed jobs whose retention is over, archives jobs that are pending, or wait
--- for a limit, and did not start in time, and once a minute records the queue's counters.
+-- for a limit, and did not start in time, enqueues successors whose holder has ended, and once a
+-- minute records the queue's counters.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
@@ -62,6 +63,8 @@ for _, id in ipairs(sound and found or {}) do
     redis.call('ZADD', LATE, 'XX', whole(now + AGAIN), id)
   end
 end
+
+look_after_all()
 
 -- What brings the forwarder to the limits of this queue; see lib/limits.lua.
 local first = redis.pcall('ZRANGE', Q .. 'x:lim:keys', 0, 0, 'WITHSCORES')[2]

@@ -24,6 +24,7 @@
 -- * a job that must have started by an instant that has passed (x_start_by) is archived. One that
 --   waits for a retry has started: with a Go worker, which keeps that field, so it is removed;
 -- * a grouped job adds the group's name to Q:groups, which may have lost it;
+-- * a successor (see successor.lua) waits on if its holder still runs;
 -- * a due job for which a limit has no room is moved to where it waits. The empty id in Q:x:due
 --   says when waiting jobs have to be looked at: see limits.lua.
 
@@ -38,7 +39,7 @@ local due_jobs, stale, seen, looks = {}, {}, {}, false
 local function add(id, due, source)
   if seen[id] then return end
   seen[id] = true
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'group', 'x_start_by')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'group', 'x_start_by', 'x_after')
   local group = task[1] and task[2] and task[2] ~= '' and task[2]
   if group then
     redis.call('ZCARD', Q .. 'g:' .. group)
@@ -46,7 +47,7 @@ local function add(id, due, source)
   end
   due_jobs[#due_jobs + 1] =
     {id = id, due = due, source = source, whole = task[1], group = group, nth = #due_jobs,
-      foreign = task.err, start_by = task[3]}
+      foreign = task.err, start_by = task[3], after = task[4]}
 end
 
 local exact = redis.call('ZRANGEBYSCORE', DUE, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
@@ -98,6 +99,9 @@ for _, job in ipairs(due_jobs) do
     redis.call('DEL', task)
   elseif job.source == SOURCES[1] and is_expired(job.start_by) then
     archive_unrun(job.id, job.whole, 'expired')
+  elseif job.after and job.source == SOURCES[1] then
+    -- A successor whose hour is over.
+    look_after(job.id)
   elseif job.group then
     redis.call('ZREM', Q .. 'x:grouped', job.id)
     redis.call('ZADD', Q .. 'g:' .. job.group, whole(now_s), job.id)

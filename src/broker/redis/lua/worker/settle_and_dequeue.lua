@@ -42,8 +42,9 @@ local lines, left = {}, room
 for nth = 1, givers do
   if left <= 0 then break end
   of_queue(nth)
+  local plan = plans[nth]
   local size, paused, limited =
-    may_deliver(unconfirmed[nth], plans[nth] and #plans[nth].places > 0)
+    may_deliver(unconfirmed[nth], plan and #plan.places + #plan.successors > 0)
   if size > 0 or paused or unconfirmed[nth] ~= '' then
     lines[#lines + 1] = {nth, paused, limited}
     left = left - size

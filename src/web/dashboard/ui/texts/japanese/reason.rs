@@ -163,6 +163,9 @@ pub(super) fn sentence(reason: &Reason) -> String {
             let until = optional(until, |at| format!("（遅くとも{at}まで）"));
             format!("グループ{}を集約しています{until}。", Short(group))
         }
+        Reason::FollowsJob { holder } => {
+            format!("一意ロックを持つ実行中のジョブ{holder}の終了を待っています。")
+        }
         Reason::LockHeld { queue, holder } => {
             format!("一意ロックはキュー{queue}のジョブ{holder}が持っています。")
         }
