@@ -120,7 +120,7 @@ impl Client {
     /// As for an enqueue: [`Error::is_invalid`] for a value out of its domain.
     pub(crate) fn template(&self, periodic: &Periodic) -> Result<NewJob, Error> {
         let draft = Draft::raw(periodic.job_type(), periodic.payload()?);
-        let draft = draft.options(periodic.all_options());
+        let draft = draft.options(periodic.all_options()).on_conflict(periodic.on_conflict());
         let with = |draft: Draft, (name, value): &(String, String)| draft.header(name, value);
         periodic.headers().iter().fold(draft, with).build(self.max_payload)
     }

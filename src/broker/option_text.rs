@@ -11,8 +11,8 @@ use std::time::Duration;
 use chrono::NaiveDateTime;
 
 use crate::job::{
-    DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, JobId, JobRecord, NewJob, Placement, QueueName, Until,
-    duration_text, parse_duration,
+    DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, JobId, JobRecord, NewJob, OnConflict, Placement, QueueName,
+    Until, duration_text, parse_duration,
 };
 use crate::time::Timestamp;
 
@@ -44,6 +44,9 @@ pub(super) fn of(job: &NewJob) -> Vec<String> {
         texts.push(format!("UniqueUntil({})", job.until.as_str()));
     }
     texts.extend(job.unique_key.as_ref().map(|digest| format!("UniqueKey({digest})")));
+    if job.on_conflict != OnConflict::default() {
+        texts.push(format!("OnConflict({})", job.on_conflict.as_str()));
+    }
     let date = |at: Timestamp| at.to_utc().map(|utc| utc.format(DATE).to_string());
     if let Placement::At(at) = job.placement {
         texts.extend(date(at).map(|date| format!("ProcessAt({date})")));
@@ -86,6 +89,7 @@ pub(super) fn job(job_type: &str, payload: Option<Vec<u8>>, texts: &[String]) ->
                 let is_digest = argument.len() == 64 && is_hex(argument);
                 job.unique_key = is_digest.then(|| argument.to_owned());
             }
+            "OnConflict" => job.on_conflict = OnConflict::parse(argument).unwrap_or_default(),
             "Retention" => job.record.retention = duration().map_or(Duration::ZERO, whole),
             "ProcessIn" => job.placement = Placement::After(duration().unwrap_or_default()),
             "ProcessAt" => {
@@ -159,6 +163,7 @@ mod tests {
         let mut job = NewJob::now(record).placed(Placement::After(Duration::from_secs(600)));
         job.unique_for = Some(Duration::from_secs(3600));
         (job.until, job.unique_key) = (Until::Expiry, Some("0c".repeat(32)));
+        job.on_conflict = OnConflict::Replace;
         job
     }
 
@@ -175,6 +180,7 @@ mod tests {
                 "ProcessIn(10m0s)",
                 "UniqueUntil(expiry)",
                 &format!("UniqueKey({})", "0c".repeat(32)),
+                "OnConflict(replace)",
                 "Deadline(Sat Jan  3 03:04:05 UTC 2026)",
                 r#"Header(["trace","a(b\u0029\"c\""])"#,
             ]

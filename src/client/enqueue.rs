@@ -427,6 +427,11 @@ impl<Q> Enqueue<Q> {
         self
     }
 
+    /// What it does if another job holds its unique lock.
+    pub(crate) fn on_conflict(self, on_conflict: OnConflict) -> Self {
+        Self { on_conflict, ..self }
+    }
+
     /// The key of the job's type for its unique lock.
     pub(crate) fn own_key(mut self, key: Option<String>) -> Self {
         self.own_key = key;

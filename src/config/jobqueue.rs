@@ -181,9 +181,9 @@ pub struct JobQueueConfig {
     pub fire_periodic: bool,
     /// Periodic jobs by name: `spec` and `type`, and optionally `time_zone`,
     /// `payload` (a table, or a text that is JSON), `queue`, `delay`, `max_retry`,
-    /// `timeout`, `expires_in`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
-    /// or a duration; default `1h`). The layers are merged by key; an empty `spec` removes
-    /// the periodic job. Default none.
+    /// `timeout`, `expires_in`, `retention`, `unique_for` (with `until`, `unique_by`, `unique_key`
+    /// and `on_conflict`), `group` and `missed` (`skip`, `once`, or a duration; default `1h`). The
+    /// layers are merged by key; an empty `spec` removes the periodic job. Default none.
     pub periodic: BTreeMap<String, Periodic>,
     /// Limits on jobs by name: `queue`, and `concurrency`, `rate` or both; optionally `types`, `key`
     /// and `burst`. The layers are merged by key; an empty `queue` removes the limit from the

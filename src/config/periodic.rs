@@ -10,7 +10,7 @@ use figment::value::Value;
 
 use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
-use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong, payload_bytes};
+use crate::job::{Missed, Periodic, QueueName, Schedule, UniqueKey, Until, Wrong, payload_bytes};
 
 /// Reads all periodic jobs, by name. A name may contain dots: the last dot of a key ends it.
 ///
@@ -53,7 +53,8 @@ impl PeriodicKeys<'_> {
         let schedule = Schedule::read(spec.clone())
             .and_then(Schedule::fires)
             .map_err(|wrong| refused(spec_leaf, &wrong))?;
-        let mut entry = Periodic::raw(spec, job_type, self.payload()?).name(self.name);
+        let payload = self.payload()?;
+        let mut entry = Periodic::raw(spec, job_type, payload.clone()).name(self.name);
         entry.identity().map_err(|_| {
             type_leaf.error("a name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(self.name))
         })?;
@@ -90,17 +91,55 @@ impl PeriodicKeys<'_> {
         if let Some(leaf) = self.get("retention") {
             entry = entry.retention(leaf.duration()?);
         }
-        if let Some(leaf) = self.get("unique_for") {
-            let lock = leaf.duration()?;
-            if lock.as_secs() == 0 {
-                return Err(leaf.error("a duration of 1s or more", &format!("{lock:?}")));
-            }
-            entry = entry.unique_for(lock);
-        }
+        entry = self.lock(entry, &payload.unwrap_or_default())?;
         if let Some(leaf) = self.get("missed") {
             entry = entry.missed(missed(leaf)?);
         }
         Ok(Some(entry))
+    }
+
+    /// Adds the unique lock of its jobs, whose payload this is.
+    fn lock(&self, mut entry: Periodic, payload: &[u8]) -> Result<Periodic, Error> {
+        let terms = ["until", "unique_by", "unique_key", "on_conflict"];
+        let Some(leaf) = self.get("unique_for") else {
+            return match terms.iter().find_map(|key| self.get(key)) {
+                Some(leaf) => Err(leaf.error("it beside unique_for", "no unique_for")),
+                None => Ok(entry),
+            };
+        };
+        let lock = leaf.duration()?;
+        if lock.as_secs() == 0 {
+            return Err(leaf.error("a duration of 1s or more", &format!("{lock:?}")));
+        }
+        entry = entry.unique_for(lock);
+        if let Some(leaf) = self.get("until") {
+            let ends = [Until::Start, Until::Success, Until::Expiry];
+            entry = entry.until(ends[leaf.word(&ends.map(Until::as_str))?]);
+        }
+        if let Some(leaf) = self.get("unique_by") {
+            let fields = leaf.list_of("the name of a field", |text| Some(text.to_owned()))?;
+            let key = UniqueKey::Fields(fields.iter().cloned().map(Into::into).collect());
+            key.digest("", payload).map_err(|_| {
+                leaf.error("1 to 16 fields of the payload", &quoted(&fields.join(", ")))
+            })?;
+            entry = entry.unique_by(fields);
+        }
+        if let Some(leaf) = self.get("unique_key") {
+            if self.get("unique_by").is_some() {
+                return Err(leaf.error("it or unique_by", "both"));
+            }
+            let expected = "a text of at most 1024 bytes";
+            let text = leaf.text(expected)?.to_owned();
+            let key = UniqueKey::Text(text.clone().into());
+            key.digest("", payload).map_err(|_| leaf.error(expected, "another"))?;
+            entry = entry.unique_key(text);
+        }
+        let Some(leaf) = self.get("on_conflict") else { return Ok(entry) };
+        Ok(match leaf.word(&["reject", "replace", "extend"])? {
+            1 => entry.or_replace(),
+            2 => entry.or_extend(),
+            _ => entry,
+        })
     }
 
     /// The value of a key, unless absent or blank.

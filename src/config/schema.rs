@@ -259,6 +259,10 @@ const PERIODIC_KEYS: &[ConfigKey] = &[
     key("expires_in", ValueKind::Duration, ""),
     key("retention", ValueKind::Duration, ""),
     key("unique_for", ValueKind::Duration, ""),
+    key("until", ValueKind::Word, "success"),
+    key("unique_by", ValueKind::List, ""),
+    key("unique_key", ValueKind::Text, ""),
+    key("on_conflict", ValueKind::Word, "reject"),
     key("group", ValueKind::Text, ""),
     key("missed", ValueKind::Text, "1h"),
 ];

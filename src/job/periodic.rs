@@ -16,7 +16,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::serial::marshal_reason;
-use super::{Job, JobId, JobOptions, Schedule, option_setters, payload_bytes};
+use super::{Job, JobId, JobOptions, OnConflict, Schedule, option_setters, payload_bytes};
 use crate::error::Error;
 use crate::time::Timestamp;
 
@@ -95,6 +95,7 @@ pub struct Periodic {
     options: JobOptions,
     headers: Vec<(String, String)>,
     missed: Missed,
+    on_conflict: OnConflict,
 }
 
 impl Periodic {
@@ -132,6 +133,7 @@ impl Periodic {
             options,
             headers: Vec::new(),
             missed: Missed::default(),
+            on_conflict: OnConflict::default(),
         }
     }
 
@@ -174,6 +176,21 @@ impl Periodic {
         unique_by;
         unique_key;
         group;
+    }
+
+    /// If another job holds the lock of [`unique_for`](Self::unique_for), a tick replaces it where
+    /// it waits, and follows it where it runs, in place of being skipped; see
+    /// [`Enqueue::or_replace`](crate::Enqueue::or_replace).
+    pub fn or_replace(mut self) -> Self {
+        self.on_conflict = OnConflict::Replace;
+        self
+    }
+
+    /// If another job holds the lock of [`unique_for`](Self::unique_for), a tick moves the end of
+    /// that; see [`Enqueue::or_extend`](crate::Enqueue::or_extend).
+    pub fn or_extend(mut self) -> Self {
+        self.on_conflict = OnConflict::Extend;
+        self
     }
 
     /// Adds a header to the jobs.
@@ -250,6 +267,10 @@ impl Periodic {
 
     pub(crate) fn headers(&self) -> &[(String, String)] {
         &self.headers
+    }
+
+    pub(crate) fn on_conflict(&self) -> OnConflict {
+        self.on_conflict
     }
 
     pub(crate) fn on_missed(&self) -> Missed {

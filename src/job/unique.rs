@@ -111,6 +111,11 @@ impl OnConflict {
             Self::ReplaceJob => "replace_job",
         }
     }
+
+    /// What an enqueue may ask for of this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Reject, Self::Replace, Self::Extend].into_iter().find(|one| one.as_str() == name)
+    }
 }
 
 /// Which jobs of a queue and type are the same to a unique lock.

@@ -16,7 +16,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use rocket_jobqueue::internals::{
     Config, PoolSettings, StorageType, Store, Topology, unused_variables,
 };
-use rocket_jobqueue::{Error, Periodic};
+use rocket_jobqueue::{Error, Periodic, Until};
 use rstest::rstest;
 use tempfile::TempDir;
 
@@ -331,6 +331,26 @@ fn real_rocket_variables_are_told_from_code_and_files() {
     "jobqueue.periodic.a.unique_for: expected a duration of 1s or more"
 )]
 #[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', on_conflict: replace}}}",
+    "jobqueue.periodic.a.on_conflict: expected it beside unique_for, found no unique_for"
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 1h, until: end}}}",
+    r#"jobqueue.periodic.a.until: expected start or success or expiry, found "end""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 1h, on_conflict: fail}}}",
+    r#"jobqueue.periodic.a.on_conflict: expected reject or replace or extend, found "fail""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 1h, unique_by: [user], payload: {id: 1}}}}",
+    r#"jobqueue.periodic.a.unique_by: expected 1 to 16 fields of the payload, found "user""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 1h, unique_by: [id], unique_key: k, payload: {id: 1}}}}",
+    "jobqueue.periodic.a.unique_key: expected it or unique_by, found both"
+)]
+#[case(
     "jobqueue: {periodic: {a: {type: t, spec: '0 0 31 2 *'}}}",
     r#"jobqueue.periodic.a.spec: expected a schedule that fires at some date, found "0 0 31 2 *", which never does"#
 )]
@@ -559,4 +579,24 @@ fn the_keys_in_comments_of_the_shipped_files_load_and_hold_the_defaults() {
         assert_eq!(jobqueue, expected, "{name}");
         assert_eq!(config.redis, PoolSettings::default(), "{name}");
     }
+}
+
+#[test]
+fn the_lock_of_a_periodic_job_has_all_its_terms() {
+    let config = Project::new()
+        .yaml(
+            "cache_server:\n  jobqueue:\n    periodic:\n      \
+             fields: {type: t, spec: '@daily', payload: {user: {id: 1}, at: 2}, unique_for: 1h, until: expiry, \
+             unique_by: [/user/id, at], on_conflict: extend}\n      \
+             key: {type: t, spec: '@daily', unique_for: 1h, until: start, unique_key: one, on_conflict: replace}",
+        )
+        .load();
+    let hour = Duration::from_secs(3600);
+    let payload = br#"{"at":2,"user":{"id":1}}"#.to_vec();
+    let fields = Periodic::raw("@daily", "t", Some(payload)).name("fields").unique_for(hour);
+    let fields = fields.until(Until::Expiry).unique_by(["/user/id", "at"]).or_extend();
+    let key = Periodic::raw("@daily", "t", None).name("key").unique_for(hour);
+    let key = key.until(Until::Start).unique_key("one").or_replace();
+    assert_eq!(config.jobqueue.periodic["fields"], fields);
+    assert_eq!(config.jobqueue.periodic["key"], key);
 }

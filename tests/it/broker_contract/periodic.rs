@@ -1,6 +1,7 @@
 //! Periodic entries: claims, announcements, history.
 
 use crate::broker_contract::bench::*;
+use rocket_jobqueue::OnConflict;
 use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Fired, Firing, MAX_PERIODIC_RUNS, Tick};
 use rocket_jobqueue::periodic::{PeriodicJobInfo, PeriodicRun};
 
@@ -157,6 +158,34 @@ async fn a_tick_is_skipped_while_the_job_of_an_earlier_one_holds_the_lock(
     assert_eq!(on.fire(&firing(2)).await.ticks, [Tick::Claimed], "it is not made up for");
     on.clock.advance(secs(1));
     assert_eq!(on.fire(&firing(3)).await.ticks, [on.now_fired()]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_tick_replaces_the_job_that_waits_follows_one_that_runs_or_extends_its_lock(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.enter().await;
+    let firing = |tick: i64, on_conflict| {
+        let mut firing = on.firing(Some(0), &[tick]);
+        let job = &mut firing.ticks[0].1;
+        (job.unique_for, job.on_conflict) = (Some(secs(60)), on_conflict);
+        job.record.max_retry = u32::try_from(tick).unwrap();
+        firing
+    };
+    let holder = || Tick::Locked { holder: id("t1") };
+    on.clock.advance(secs(4));
+    assert_eq!(on.fire(&firing(1, OnConflict::Replace)).await.ticks, [on.now_fired()]);
+    assert_eq!(on.fire(&firing(2, OnConflict::Replace)).await.ticks, [holder()]);
+    let first = on.take().await;
+    assert_eq!((first.job.id.as_str(), first.job.max_retry), ("t1", 2), "the waiting one");
+    assert_eq!(on.fire(&firing(3, OnConflict::Extend)).await.ticks, [holder()]);
+
+    assert_eq!(on.fire(&firing(4, OnConflict::Replace)).await.ticks, [on.now_fired()]);
+    assert!(on.take_many(9).await.is_empty());
+    on.settle(&first, done()).await;
+    assert_eq!(ids(&on.take_many(9).await), ["t4"]);
 }
 
 #[rstest]

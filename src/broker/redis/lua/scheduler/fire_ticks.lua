@@ -14,7 +14,8 @@
 -- Returns  now; microsecond up to which ticks are claimed now; microsecond at which a job was
 --          last stored, or -1; then three values per tick: code, text, number
 --           1  stored; number = the microsecond      0  claimed before
---          -1  the unique lock is held; text = id of the holder
+--          -1  the unique lock is held, and the holder was replaced or its lock extended if the job
+--              asks for that; text = id of the holder
 --          -2  the id is in use      2  not due yet; number = microseconds left
 --
 -- Asynq has no counterpart: n schedulers enqueue n jobs. The claim is the key
@@ -59,7 +60,7 @@ for nth = 1, n do
     if code == 1 or code == 2 or code == 5 then
       last = now
       say(1, '', now)
-    elseif code == -1 then
+    elseif code == -1 or code >= 7 and code <= 10 then
       say(-1, text, 0)
     else
       say(-2, '', 0)
