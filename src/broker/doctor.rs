@@ -48,6 +48,17 @@ pub enum FindingKind {
     Orphan,
     /// A unique lock whose job is gone or has ended. Released.
     LockWithoutHolder,
+    /// An id that holds a place of a limit although its job does not run. Removed.
+    LeakedPlace,
+    /// A job that runs and has lost its place of a limit, which more jobs than allowed could use.
+    /// It gets the place back.
+    LostPlace,
+    /// An id among those that wait for a limit although its job does not. Removed.
+    StaleWait,
+    /// A job that waits for a limit and is not among those that do. Put back at its turn.
+    LostWait,
+    /// A key of a limit that is in use and that nobody would look at. It is looked at at once.
+    UnwatchedLimitKey,
     /// A group with jobs that no aggregator would find. Added to the groups.
     UnlistedGroup,
     /// An aggregation set that would never return to its group. Added to the sets.
@@ -57,7 +68,7 @@ pub enum FindingKind {
     /// An aggregation set that expired five minutes ago or earlier: no aggregator runs.
     OverdueSet,
     /// A key whose Redis type is not the protocol's: the queue cannot be served. While there
-    /// is one, nothing else of the queue is repaired.
+    /// is one, nothing else of the queue is repaired. That of a limit's single key is deleted.
     WrongType,
     /// A key that neither Asynq nor this crate writes.
     UnknownKey,

@@ -8,7 +8,8 @@ use crate::support::RedisServer;
 use crate::support::effort::quick_in_parts;
 use crate::support::harness::Harness;
 use rocket_jobqueue::internals::redis::keys;
-use rocket_jobqueue::internals::{Broker, Doctor, Groups, RepairScope, Settled};
+use rocket_jobqueue::internals::{Broker, Doctor, Groups, Limits, RepairScope, Settled};
+use rocket_jobqueue::limits::Limit;
 use rocket_jobqueue::{
     NewJob, Placement,
     doctor::{Finding, FindingKind, FindingStatus},
@@ -592,4 +593,76 @@ async fn a_line_that_grows_faster_than_it_is_walked_keeps_nothing_else_from_the_
     assert!(format!("{page:?}").contains("keys"), "it is still at {page:?}");
     assert_eq!(found, [FindingKind::Ghost].into());
     assert_eq!(on.q("LINDEX Q:pending -1"), "0");
+}
+
+/// What is spoilt of a limit, what is found, and what a repair makes of it. One job runs, `a`, and
+/// one waits for it, `b`.
+#[rstest]
+#[case::a_place_of_nobody(
+    "ZADD Q:x:lim:use:one: 1 ghost",
+    FindingKind::LeakedPlace,
+    "ZRANGE Q:x:lim:use:one: 0 -1",
+    "a"
+)]
+#[case::a_lost_place(
+    "DEL Q:x:lim:use:one:",
+    FindingKind::LostPlace,
+    "ZRANGE Q:x:lim:use:one: 0 -1",
+    "a"
+)]
+#[case::places_of_another_type(
+    "SET Q:x:lim:use:one: text",
+    FindingKind::LostPlace,
+    "ZRANGE Q:x:lim:use:one: 0 -1",
+    "a"
+)]
+#[case::nobody_waits(
+    "ZADD Q:x:lim:wait:one: 1 ghost",
+    FindingKind::StaleWait,
+    "ZRANGE Q:x:lim:wait:one: 0 -1",
+    "b"
+)]
+#[case::a_lost_turn(
+    "DEL Q:x:lim:wait:one:",
+    FindingKind::LostWait,
+    "ZRANGE Q:x:lim:wait:one: 0 -1",
+    "b"
+)]
+#[case::nobody_looks(
+    "DEL Q:x:lim:keys",
+    FindingKind::UnwatchedLimitKey,
+    "ZRANGE Q:x:lim:keys 0 -1",
+    "one:"
+)]
+#[case::starts_of_another_type(
+    "SET Q:x:lim:starts:one: text",
+    FindingKind::WrongType,
+    "EXISTS Q:x:lim:starts:one:",
+    "0"
+)]
+#[tokio::test]
+async fn a_spoilt_limit_is_found_and_repaired(
+    #[case] fault: &str,
+    #[case] kind: FindingKind,
+    #[case] question: &str,
+    #[case] answer: &str,
+) {
+    let ward = open(&[]);
+    let limit = Limit::new("one").concurrency(1);
+    ward.broker.set_limit(&ward.queue, &limit).await.unwrap();
+    ward.broker.enqueue(&[ward.job("a"), ward.job("b")]).await.unwrap();
+    let running = ward.take().await;
+    assert_eq!(ward.check(RepairScope::Nothing).await, []);
+
+    ward.q(fault);
+    let found = ward.check(RepairScope::Nothing).await;
+    assert!(kinds(&found).contains(&kind), "{found:?}");
+    assert!(found.iter().all(|one| one.status == FindingStatus::Repairable), "{found:?}");
+    ward.check(RepairScope::Provable).await;
+
+    assert_eq!(ward.q(question), answer);
+    assert_eq!(ward.check(RepairScope::Nothing).await, []);
+    let settled = Transition::Complete { result: None };
+    ward.broker.settle(&[(running, settled).into()]).await.unwrap();
+    assert_eq!(ward.take().await.job.id.as_str(), "b");
 }

@@ -1,14 +1,16 @@
 //! The doctor of the store in memory.
 //!
 //! It checks one invariant: each job is in exactly the collection that its state
-//! names, and each collection holds only such jobs. Only a bug of this crate can
-//! break it, so there is nothing to repair, and a repair would hide the bug. The
+//! names, and each collection holds only such jobs; and the same of the places of limits
+//! and of those who wait for one. Only a bug of this crate can break it, so there is
+//! nothing to repair, and a repair would hide the bug. The
 //! contract suite and the model test run the doctor after their operations, which
 //! makes it the check that no operation leaves a job behind.
 
 use std::collections::HashSet;
 
 use super::MemoryBroker;
+use super::limits::{Limited, Pair};
 use super::queue::{Queue, Timeline};
 use crate::broker::Answer;
 use crate::broker::doctor::{
@@ -84,7 +86,38 @@ impl Queue {
                 broken.push((FindingKind::Orphan, job.state, id.clone()));
             }
         }
+        broken.extend(self.check_limits());
         (self.jobs.len() as u64, broken)
+    }
+
+    /// Places that are not their jobs', and jobs that are not where they wait.
+    fn check_limits(&self) -> Vec<(FindingKind, JobState, JobId)> {
+        let mut broken = Vec::new();
+        let limited = |id: &JobId| self.jobs.get(id).and_then(|job| job.limited.as_deref());
+        for (pair, id) in self.gates.holders() {
+            let is_active = self.jobs.get(id).is_some_and(|job| job.state == JobState::Active);
+            if !is_active || limited(id).is_none_or(|limited| !limited.pairs.contains(pair)) {
+                broken.push((FindingKind::LeakedPlace, JobState::Active, id.clone()));
+            }
+        }
+        for (pair, id) in self.gates.waiting() {
+            let waits = self.jobs.get(id).is_some_and(|job| job.waits_for_limit());
+            if !waits || limited(id).and_then(Limited::next) != Some(pair) {
+                broken.push((FindingKind::StaleWait, JobState::Scheduled, id.clone()));
+            }
+        }
+        for (id, job) in self.jobs.iter() {
+            let Some(limited) = &job.limited else { continue };
+            let lost = |pair: &Pair| !self.gates.has_holder(pair, limited.taken, id);
+            if job.state == JobState::Active && limited.pairs.iter().any(lost) {
+                broken.push((FindingKind::LostPlace, job.state, id.clone()));
+            }
+            let is_lost = |pair: &Pair| !self.gates.has_waiting(pair, limited.turn, id);
+            if job.waits_for_limit() && limited.next().is_none_or(is_lost) {
+                broken.push((FindingKind::LostWait, job.state, id.clone()));
+            }
+        }
+        broken
     }
 }
 

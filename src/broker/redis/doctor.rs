@@ -331,6 +331,11 @@ fn kind(word: &str) -> Option<FindingKind> {
         "wrong_type" => K::WrongType,
         "unknown_key" => K::UnknownKey,
         "bad_counter" => K::BadCounter,
+        "leaked_place" => K::LeakedPlace,
+        "lost_place" => K::LostPlace,
+        "stale_wait" => K::StaleWait,
+        "lost_wait" => K::LostWait,
+        "unwatched_limit_key" => K::UnwatchedLimitKey,
         _ => return None,
     })
 }

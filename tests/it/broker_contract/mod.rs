@@ -20,6 +20,7 @@ mod explain;
 mod fencing;
 mod groups;
 mod idempotency;
+mod limit_model;
 mod limit_order;
 mod limited_waiting;
 mod limits;

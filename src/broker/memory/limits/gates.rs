@@ -193,6 +193,44 @@ impl Gates {
         LimitUses { uses, more }
     }
 
+    /// All jobs that hold a place.
+    pub(in crate::broker::memory) fn holders(&self) -> impl Iterator<Item = (&Pair, &JobId)> {
+        self.gates
+            .iter()
+            .flat_map(|(pair, gate)| gate.holders.iter().map(move |(_, id)| (pair, id)))
+    }
+
+    /// All jobs that wait for one.
+    pub(in crate::broker::memory) fn waiting(&self) -> impl Iterator<Item = (&Pair, &JobId)> {
+        self.gates.iter().flat_map(|(pair, gate)| gate.waiting.values().map(move |id| (pair, id)))
+    }
+
+    /// The same with their turns.
+    pub(in crate::broker::memory) fn turns(&self) -> impl Iterator<Item = (i64, &JobId)> {
+        self.gates.values().flat_map(|gate| gate.waiting.iter().map(|(turn, id)| (*turn, id)))
+    }
+
+    /// Whether a job holds a place here.
+    pub(in crate::broker::memory) fn has_holder(
+        &self,
+        pair: &Pair,
+        taken: Timestamp,
+        id: &JobId,
+    ) -> bool {
+        let gate = self.gates.get(pair);
+        gate.is_some_and(|gate| gate.holders.contains(&(taken, id.clone())))
+    }
+
+    /// Whether a job waits here at this turn.
+    pub(in crate::broker::memory) fn has_waiting(
+        &self,
+        pair: &Pair,
+        turn: i64,
+        id: &JobId,
+    ) -> bool {
+        self.gates.get(pair).is_some_and(|gate| gate.waiting.get(&turn) == Some(id))
+    }
+
     /// The starts of a rate, if there were any.
     pub(in crate::broker::memory) fn starts(&self, pair: &Pair) -> Option<&RateState> {
         self.gates.get(pair).map(|gate| &gate.rate).filter(|rate| rate.next > 0)
@@ -216,7 +254,8 @@ impl Gates {
 
     /// The job with the first turn of all that wait.
     pub(in crate::broker::memory) fn longest_waiting(&self) -> Option<(i64, JobId)> {
-        let first = |gate: &Gate| gate.waiting.first_key_value().map(|(turn, id)| (*turn, id.clone()));
+        let first =
+            |gate: &Gate| gate.waiting.first_key_value().map(|(turn, id)| (*turn, id.clone()));
         self.gates.values().filter_map(first).min()
     }
 

@@ -63,12 +63,13 @@ if redis.call('EXISTS', Q .. 'x:removing') == 1 then level = 0 end
 
 -- The fields of a job, or nil if its key is of another type, which is reported.
 local function task_of(id)
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'group', 'x_owner')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'group', 'x_owner', 'x_use', 'x_wait')
   if task.err then
     add('wrong_type', 't', id, 0)
     return nil
   end
-  return {msg = task[1], state = task[2], group = task[3] ~= '' and task[3], owner = task[4]}
+  return {msg = task[1], state = task[2], group = task[3] ~= '' and task[3], owner = task[4],
+    use = task[5] or '', wait = task[6] or ''}
 end
 
 -- Whether a list holds the id; nil if finding out would take too long.
@@ -227,6 +228,49 @@ local function is_number(value)
   return not value or string.match(value, '^%-?%d+$') ~= nil
 end
 
+-- Limits (see limits.lua): makes a key of a pair to be looked at.
+local function watch(pair)
+  redis.pcall('ZADD', Q .. 'x:lim:keys', 'LT', whole(now), pair)
+  redis.pcall('ZADD', Q .. 'x:due', 'LT', whole(now), '')
+end
+
+-- Adds a job to a key of a pair; one of another type is lost already.
+local function add_to_pair(key, pair, score, id)
+  if type(redis.pcall('ZCARD', key)) ~= 'number' then redis.call('DEL', key) end
+  redis.call('ZADD', key, 'NX', whole(score), id)
+  watch(pair)
+end
+
+-- Whether a job waits for a limit.
+local function waits(id)
+  local score = redis.pcall('ZSCORE', Q .. 'x:held', id)
+  return type(score) == 'string' and redis.pcall('ZSCORE', Q .. 'scheduled', id) == score
+end
+
+-- Checks a key of a pair: the first members of those that hold a place or wait.
+local function look_at_pair(key, kind, pair)
+  if redis.call('TYPE', key).ok ~= (kind == 'starts' and 'list' or 'zset') then
+    add('wrong_type', 'x:lim:' .. kind, pair, repair(1, function() redis.call('DEL', key) end))
+    return
+  end
+  local members = kind == 'starts' and {} or redis.call('ZRANGE', key, 0, 99)
+  for _, id in ipairs(members) do
+    looked = looked + 1
+    local state = redis.pcall('HGET', T .. id, 'state')
+    if kind == 'use' and state ~= 'active' or kind == 'wait' and not waits(id) then
+      local finding = kind == 'use' and 'leaked_place' or 'stale_wait'
+      add(finding, 'x:lim:' .. kind, id, repair(1, function()
+        redis.call('ZREM', key, id)
+        watch(pair)
+      end))
+    end
+  end
+  if redis.call('EXISTS', key) == 1 and TYPES['x:lim:keys']
+    and not redis.call('ZSCORE', Q .. 'x:lim:keys', pair) then
+    add('unwatched_limit_key', 'x:lim:keys', pair, repair(1, function() watch(pair) end))
+  end
+end
+
 local look = {}
 
 look.types = function()
@@ -245,6 +289,12 @@ look.active = function()
         local ends = task.owner and seconds(fractional(now + LEASE)) or whole(now_s)
         redis.call('ZADD', LEASES, ends, id)
       end))
+    end
+    for pair in string.gmatch(task.use, '[^\n]+') do
+      local key = Q .. 'x:lim:use:' .. pair
+      if type(redis.pcall('ZSCORE', key, id)) ~= 'string' then
+        add('lost_place', 'x:lim:use', id, repair(1, function() add_to_pair(key, pair, now, id) end))
+      end
     end
   end)
 end
@@ -276,11 +326,20 @@ end
 for _, name in ipairs({'scheduled', 'retry', 'archived', 'completed'}) do
   look[name] = function()
     look_at_zset(name, function(id)
-      local ok = check(name, name, id, function()
+      local ok, task = check(name, name, id, function()
         redis.call('ZREM', Q .. name, id)
         if redis.call('HEXISTS', T .. id, 'msg') == 0 then redis.call('ZREM', Q .. 'x:due', id) end
       end)
       if ok and name ~= 'archived' then show(id) end
+      local turn, pair = string.match(ok and task.wait or '', '^(%d+):(.+)$')
+      if name == 'scheduled' and pair and waits(id) then
+        local key = Q .. 'x:lim:wait:' .. pair
+        if type(redis.pcall('ZSCORE', key, id)) ~= 'string' then
+          add('lost_wait', 'x:lim:wait', id, repair(1, function()
+            add_to_pair(key, pair, tonumber(turn), id)
+          end))
+        end
+      end
     end)
   end
 end
@@ -434,6 +493,8 @@ look.keys = function()
       look_at_lock(key)
     elseif string.sub(name, 1, 2) == 'g:' then
       look_at_group(key, string.sub(name, 3))
+    elseif string.match(name, '^x:lim:%a+:') then
+      look_at_pair(key, string.match(name, '^x:lim:(%a+):(.*)$'))
     elseif TYPES[name] == nil and string.sub(name, 1, 2) ~= 'x:'
       and not string.match(name, '^processed:%d') and not string.match(name, '^failed:%d') then
       add('unknown_key', 'keys', name, 0)

@@ -56,7 +56,7 @@ for _, id in ipairs(sound and found or {}) do
     expired = expired + 1
   elseif task[2] == 'scheduled' and waits(id) then
     redis.call('ZREM', Q .. 'scheduled', id)
-    redis.call('ZREM', Q .. 'x:held', id)
+    stop_waiting(id)
     archive_unrun(id, task[1], 'expired')
     expired = expired + 1
   else
