@@ -91,6 +91,8 @@ pub struct JobEntry {
     pub at: Option<Timestamp>,
     /// Since when it is pending.
     pub pending_since: Option<Timestamp>,
+    /// Its turn among those that wait for a limit, if it had one: when it first waited or started.
+    pub turn: Option<Timestamp>,
     /// Whether it joins its group when it is due.
     pub grouped: bool,
     /// The name of its unique lock if nothing but time ends that.
@@ -117,8 +119,8 @@ pub struct JobEntry {
 }
 
 impl JobEntry {
-    /// Whether a job that is there is this one: everything but since when it is pending, and
-    /// the form of its message.
+    /// Whether a job that is there is this one: everything but since when it is pending, its turn
+    /// and the form of its message.
     pub(super) fn is_same(&self, there: &Self) -> bool {
         // The end of a retention follows from the record.
         let at = |job: &Self| job.at.filter(|_| job.state != JobState::Completed);
@@ -126,6 +128,7 @@ impl JobEntry {
             at: at(job),
             was_active: false,
             pending_since: None,
+            turn: None,
             message: None,
             ..job.clone()
         };

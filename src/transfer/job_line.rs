@@ -24,6 +24,8 @@ pub(super) struct JobLine {
     at: Option<Text<Timestamp>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending_since: Option<Text<Timestamp>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<Text<Timestamp>>,
     #[serde(rename = "type")]
     job_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +129,7 @@ impl JobLine {
             was_active: job.was_active,
             at: job.at.map(Text),
             pending_since: job.pending_since.map(Text),
+            turn: job.turn.map(Text),
             job_type: record.job_type,
             payload: record.payload.map(Bytes::of),
             headers: record.headers,
@@ -198,6 +201,7 @@ impl JobLine {
             was_active: self.was_active,
             at: at(self.at),
             pending_since: at(self.pending_since),
+            turn: at(self.turn),
             grouped: self.grouped,
             timed_lock: self.timed_lock,
             unlock_at_start: self.unlock_at_start,

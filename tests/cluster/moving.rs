@@ -11,6 +11,7 @@ use rocket_jobqueue::{
     Clock, Error, Idempotency, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
     handler::{AfterCancel, Transition},
     inspect::Page,
+    limits::{Limit, Rate},
 };
 
 use super::load::{Ledger, addrs, application, enqueue};
@@ -211,6 +212,58 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
     assert_eq!(broker.dequeue(&queues, 9).await.unwrap().deliveries.len(), 3);
     let never = moved.to.cli(&["EXISTS", &format!("asynq:{{{QUEUE}}}:x:never")]);
     assert_eq!(never, "0");
+}
+
+/// The places, turns and starts of a limit are keys of the slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_on_while_its_slot_moves_and_afterwards() {
+    let cluster = Cluster::start(3, 0, "5000").await;
+    let broker = broker(&cluster);
+    let queue = QueueName::new(QUEUE).unwrap();
+    let queues = [queue.clone()];
+    let rate = Rate::parse("3/1h").unwrap().burst(3);
+    broker.set_limit(&queue, &Limit::new("one").concurrency(1).rate(rate)).await.unwrap();
+    let new = || NewJob::now(JobRecord::new("mail", Some(b"{}".to_vec()), queue.clone()));
+    let jobs: Vec<NewJob> = (0..5).map(|_| new()).collect();
+    broker.enqueue(&jobs).await.unwrap();
+    let running = broker.dequeue(&queues, 9).await.unwrap().deliveries;
+    assert_eq!(running.len(), 1);
+
+    let moved = Move::of(&cluster, QUEUE);
+    moved.open();
+    let keys = moved.keys();
+    assert_eq!(moved.migrate(&keys[..keys.len() / 2]), "OK");
+    let before = moved.contents();
+    let prompt = broker.prompt();
+    let complete = |running: &Delivery| [SettleRequest::from((running.clone(), done()))];
+    for (what, answer) in [
+        ("dequeue", refused!(prompt.dequeue(&queues, 9))),
+        ("settle", refused!(prompt.settle(&complete(&running[0])))),
+        ("set", refused!(prompt.set_limit(&queue, &Limit::new("one").concurrency(9)))),
+        ("limits", refused!(prompt.limits(&queue))),
+        ("enqueue", refused!(prompt.enqueue(&[new()]))),
+    ] {
+        let error = answer.expect_err(what);
+        assert!(error.is_moving(), "{what}: {error:?}");
+    }
+    assert_eq!(moved.contents(), before, "nothing was written");
+    moved.close();
+
+    let limit = broker.limits(&queue).await.unwrap().remove(0);
+    assert_eq!((limit.in_use, limit.waiting), (1, 4));
+    assert!(broker.dequeue(&queues, 9).await.unwrap().deliveries.is_empty());
+    let (mut running, mut started) = (running, Vec::new());
+    while let Some(delivery) = running.pop() {
+        started.push(delivery.job.id.clone());
+        assert_eq!(broker.settle(&complete(&delivery)).await.unwrap(), [Settled::Done]);
+        running = broker.dequeue(&queues, 9).await.unwrap().deliveries;
+    }
+    let expected: Vec<_> = jobs.iter().take(3).map(|job| job.record.id.clone()).collect();
+    assert_eq!(started, expected, "in their order, and no more than the rate");
+}
+
+fn done() -> Transition {
+    Transition::Complete { result: None }
 }
 
 /// Its parts are refused, and each waits until the move is over.

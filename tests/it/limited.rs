@@ -14,7 +14,8 @@ use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Broker, Limits, PoolSettings, RedisPool, Topology};
 use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 use rocket_jobqueue::{
-    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Managed, NewJob, OnConflict, QueueName,
+    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Managed, NewJob, OnConflict,
+    QueueName, Timestamp, handler::Transition,
 };
 use serde::{Deserialize, Serialize};
 
@@ -327,7 +328,8 @@ async fn a_rate_of_a_hundred_a_second_is_never_exceeded() {
     let mut counted: Vec<u128> = Vec::new();
     let until = Instant::now() + Duration::from_secs(SECONDS as u64 + 2);
     while Instant::now() < until {
-        let newest_first = fleet.redis.cli(&["LRANGE", "asynq:{default}:x:lim:starts:rate:", "0", "-1"]);
+        let newest_first =
+            fleet.redis.cli(&["LRANGE", "asynq:{default}:x:lim:starts:rate:", "0", "-1"]);
         let mut last: Vec<u128> =
             newest_first.lines().filter_map(|at| at.trim().parse().ok()).collect();
         last.reverse();
@@ -355,6 +357,50 @@ async fn a_rate_of_a_hundred_a_second_is_never_exceeded() {
     );
     assert_eq!(most_of(&counted), 100, "every window by the store's clock");
     assert!(share >= 97.0, "{share} %");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; see CONTRIBUTING.md"]
+async fn a_hundred_thousand_keys_cost_bounded_memory_and_idle_ones_vanish() {
+    const ACCOUNTS: u64 = 100_000;
+    let redis = RedisServer::start::<&str>(&[]);
+    let topology = Topology::Single(redis.addr());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    let clock = Clock::manual(Timestamp::from_secs(4_000_000_000));
+    let (broker, queue) = (RedisBroker::new(pool, clock.clone()), default_queue());
+    let key = LimitKey::parse("payload.account").unwrap();
+    let limit = Limit::new("account").key(key).concurrency(1).rate(Rate::parse("10/1m").unwrap());
+    broker.set_limit(&queue, &limit).await.unwrap();
+    let memory = || -> u64 {
+        let info = redis.cli(&["INFO", "memory"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let before = memory();
+    let mut ended = 0;
+    for first in (0..ACCOUNTS).step_by(100) {
+        let jobs: Vec<NewJob> =
+            (first..first + 100).map(|account| job(&queue, account, 1)).collect();
+        broker.enqueue(&jobs).await.unwrap();
+        let taken = broker.dequeue(std::slice::from_ref(&queue), 100).await.unwrap().deliveries;
+        let done = |delivery| (delivery, Transition::Complete { result: None }).into();
+        let all: Vec<_> = taken.into_iter().map(done).collect();
+        ended += broker.settle(&all).await.unwrap().len() as u64;
+    }
+    assert_eq!(ended, ACCOUNTS);
+    let of_key = (memory() - before) / ACCOUNTS;
+    println!("{ACCOUNTS} keys with a start each: {of_key} bytes a key");
+    assert!(of_key < 1000, "{of_key} bytes a key");
+
+    clock.advance(Duration::from_secs(61));
+    let mut looks = 0;
+    while redis.cli(&["EXISTS", "asynq:{default}:x:lim:keys"]) == "1" {
+        broker.forward(&queue, 100).await.unwrap();
+        looks += 1;
+        assert!(looks <= 2 * ACCOUNTS / 100, "they do not vanish");
+    }
+    let left = redis.cli(&["KEYS", "asynq:{default}:x:lim:*"]);
+    assert_eq!(left, "", "nothing is left after {looks} looks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

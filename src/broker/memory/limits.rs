@@ -10,9 +10,11 @@
 mod gates;
 mod store;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::queue::{Queue, StoredJob};
+use super::successor::follows_at;
 use crate::broker::{LimitStanding, LimitWait};
 use crate::job::{JobId, JobState};
 use crate::time::Timestamp;
@@ -45,12 +47,18 @@ impl Limited {
     }
 
     /// The gate at which it waits, if it does.
-    fn next(&self) -> Option<&Pair> {
+    pub(super) fn next(&self) -> Option<&Pair> {
         self.pairs.get(self.passed)
     }
 }
 
 impl StoredJob {
+    /// Its turn among those that wait for a limit, if it has one.
+    pub(super) fn turn(&self) -> Option<Timestamp> {
+        let limited = self.limited.as_ref().filter(|limited| limited.turn > 0)?;
+        Some(Timestamp::from_micros(limited.turn))
+    }
+
     /// Whether it waits for a place; then its state is *scheduled*.
     pub(super) fn waits_for_limit(&self) -> bool {
         self.state == JobState::Scheduled && self.waits_for_place
@@ -70,7 +78,11 @@ impl Queue {
     pub(super) fn enter_gates(&mut self, mut stored: Box<StoredJob>, end: End, now: Timestamp) {
         let pairs = self.gates.pairs_of(&stored.job);
         if pairs.is_empty() {
-            stored.limited = None;
+            // A turn that it brought from another store is kept for limits that are set later.
+            stored.limited.take_if(|limited| limited.turn == 0);
+            if let Some(limited) = &mut stored.limited {
+                (limited.pairs, limited.passed) = (pairs, 0);
+            }
             return self.push_pending(stored, end);
         }
         let limited = stored.limited.get_or_insert_default();
@@ -198,7 +210,8 @@ impl Queue {
             return Some(stored);
         }
         stored.due = None;
-        self.wait(stored, JobState::Scheduled, now + HELD_FOR);
+        let due = if stored.follows.is_some() { follows_at(now) } else { now + HELD_FOR };
+        self.wait(stored, JobState::Scheduled, due);
         None
     }
 
@@ -206,6 +219,9 @@ impl Queue {
     pub(super) fn restore_gates(&mut self, now: Timestamp) {
         let mut waited = Vec::new();
         for (id, stored) in self.jobs.iter() {
+            if stored.follows.is_some() {
+                self.following.insert(id.clone());
+            }
             let Some(limited) = &stored.limited else { continue };
             self.gates.begin_turns(limited.turn);
             match stored.state {
@@ -225,12 +241,42 @@ impl Queue {
     /// Decides again about all pending and waiting jobs, because the limits have changed.
     pub(super) fn rebuild_gates(&mut self, now: Timestamp) {
         let waited = self.gates.empty();
+        // Those that run hold no place of a limit that is gone, also if it comes back.
+        for id in self.leases.values() {
+            let known = |pair: &Pair| self.gates.limit(&pair.limit).is_some();
+            if let Some(limited) = self.jobs.get(id).and_then(|stored| stored.limited.as_ref())
+                && !limited.pairs.iter().all(known)
+                && let Some(limited) = self.jobs.get_mut(id).and_then(|it| it.limited.as_mut())
+            {
+                limited.pairs.retain(|pair| self.gates.limit(&pair.limit).is_some());
+            }
+        }
         self.send_all(waited, now);
+    }
+
+    /// Gives a job that comes from another store the turn that it had there.
+    pub(super) fn take_turn(&mut self, stored: &mut StoredJob, turn: Timestamp) {
+        stored.limited.get_or_insert_default().turn = turn.as_micros();
+        self.gates.begin_turns(turn.as_micros());
+    }
+
+    /// Puts the pending jobs that brought their turns from another store in the order of these.
+    fn sort_turns(&self, pending: &mut VecDeque<JobId>) {
+        let brought = |id: &JobId| {
+            let limited = self.jobs.get(id)?.limited.as_ref()?;
+            limited.pairs.is_empty().then_some(limited.turn)
+        };
+        let mut turns: Vec<(i64, JobId)> =
+            pending.iter().filter_map(|id| Some((brought(id)?, id.clone()))).collect();
+        turns.sort_by_key(|(turn, _)| *turn);
+        let places = pending.iter_mut().filter(|id| brought(id).is_some());
+        places.zip(turns).for_each(|(place, (_, id))| *place = id);
     }
 
     /// Sends the pending jobs, and then those that waited, through all gates.
     fn send_all(&mut self, waited: Vec<JobId>, now: Timestamp) {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
+        self.sort_turns(&mut pending);
         for id in pending.into_iter().chain(waited) {
             let Some(mut stored) = self.jobs.remove(&id) else { continue };
             if let Some(due) = stored.due.take() {

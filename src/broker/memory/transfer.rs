@@ -200,11 +200,17 @@ impl Queue {
         Entry::Queue { queue: name.clone(), paused: self.paused, processed, failed }
     }
 
-    /// All jobs: what ran, then what is pending, each in its order, then the others.
+    /// All jobs: what ran, then what is pending, then what waits for a limit, each in its order,
+    /// then the others.
     fn all_ids(&self) -> VecDeque<JobId> {
+        let mut waiting: Vec<(i64, &JobId)> = self.gates.turns().collect();
+        waiting.sort_unstable();
+        let waits = |id: &&JobId| self.jobs.get(id).is_some_and(StoredJob::waits_for_limit);
         let lines = [&self.scheduled, &self.retry, &self.archived, &self.completed];
         let lines = lines.into_iter().flatten().map(|(_, id)| id);
-        let ids = self.leases.values().chain(&self.pending).chain(lines);
+        let lines = lines.filter(|id| !waits(id));
+        let waiting = waiting.into_iter().map(|(_, id)| id);
+        let ids = self.leases.values().chain(&self.pending).chain(waiting).chain(lines);
         ids.chain(self.grouping.all()).cloned().collect()
     }
 
@@ -386,6 +392,9 @@ impl Queue {
         stored.version.clone_from(&job.version);
         stored.first_failed_version.clone_from(&job.first_failed_version);
         stored.failures.clone_from(&job.failures);
+        if let Some(turn) = job.turn {
+            self.take_turn(&mut stored, turn);
+        }
         match job.state {
             JobState::Pending | JobState::Active => {
                 stored.pending_since = Some(job.pending_since.unwrap_or(now));
@@ -415,7 +424,10 @@ impl StoredJob {
         let at = match self.state {
             JobState::Pending | JobState::Active => None,
             JobState::Scheduled if self.waits_for_place => None,
-            JobState::Scheduled | JobState::Retry => self.due,
+            // What it waits for does not move.
+            JobState::Scheduled | JobState::Retry => {
+                self.follows.as_ref().map(|follows| follows.due).or(self.due)
+            }
             JobState::Archived | JobState::Aggregating => Some(self.entered),
             JobState::Completed => self.job.completed_at.map(|at| at + self.job.retention),
         };
@@ -427,6 +439,7 @@ impl StoredJob {
             state: if was_active || waits { JobState::Pending } else { self.state },
             was_active,
             at,
+            turn: self.turn(),
             pending_since: self.pending_since,
             grouped: self.grouped,
             timed_lock: self.timed_lock.clone(),

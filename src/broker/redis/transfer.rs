@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 use export::RedisExport;
 
 /// The fields of a job's hash that are moved, in the order of [`read_entry`].
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "msg",
     "pending_since",
     "group",
@@ -43,6 +43,7 @@ const FIELDS: [&str; 14] = [
     "x_wait",
     "x_start_by",
     "x_version",
+    "x_then",
 ];
 
 /// Marks the value of a lock that nothing but time ends, as `common.lua` does.
@@ -179,11 +180,18 @@ fn read_entry(
     let unlock_at_start = next().is_some();
     // It is scheduled only because a limit has no room, and limits do not move. Of a job that
     // never waited only the turn is known.
-    let has_waited = text(next()).is_some_and(|wait| wait.matches(':').count() > 1);
-    let waits = has_waited && state == JobState::Scheduled;
+    let wait = text(next()).unwrap_or_default();
+    let waits = wait.matches(':').count() > 1 && state == JobState::Scheduled;
+    let turn = wait.split(':').next().and_then(|turn| turn.parse().ok());
+    let keeps_turn =
+        waits || matches!(state, JobState::Pending | JobState::Active | JobState::Retry);
     let start_by = text(next()).and_then(|at| at.parse().ok()).map(Timestamp::from_micros);
     let versions = text(next()).unwrap_or_default();
     let (first_failed_version, version) = read_versions(&versions);
+    // What a successor waits for does not move: it is due by itself.
+    let then = text(next()).filter(|_| state == JobState::Scheduled);
+    let then =
+        then.and_then(|then| then.split(',').next()?.parse().ok()).map(Timestamp::from_micros);
     // The exact time counts if it is the one whose second Asynq's tools see.
     let due = due.filter(|due| score.is_some_and(|score| due.as_secs_ceil() == score.as_secs()));
     let was_active = state == JobState::Active;
@@ -191,7 +199,8 @@ fn read_entry(
         record,
         state: if was_active || waits { JobState::Pending } else { state },
         was_active,
-        at: due.or(score).filter(|_| !waits),
+        at: then.or(due).or(score).filter(|_| !waits),
+        turn: turn.filter(|_| keeps_turn).map(Timestamp::from_micros),
         pending_since: pending_since.as_deref().and_then(super::inspect::nanos),
         grouped,
         timed_lock,

@@ -2,7 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::OnConflict;
-use rocket_jobqueue::internals::{Acted, Action};
+use rocket_jobqueue::internals::{Acted, Action, Entry};
 use rocket_jobqueue::limits::{Limit, MaxWaiting};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -103,6 +103,49 @@ async fn a_job_that_waits_for_a_limit_is_deleted_and_leaves_its_place_to_the_nex
     on.settle(&first, done()).await;
 
     assert_eq!(ids(&on.take_many(9).await), ["c"]);
+}
+
+#[rstest]
+#[case::before(true)]
+#[case::after(false)]
+#[tokio::test]
+async fn jobs_that_move_to_another_store_keep_their_turns(
+    #[case] limited_before: bool,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] from: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] to: Store,
+) {
+    let on = from.open().await;
+    // By their ids they would come in another order.
+    let names = ["runs", "z", "m", "q", "a", "k"];
+    let first = on.one_runs(names.iter().map(|name| on.job(name)).collect()).await;
+    on.settle(&first, done()).await;
+    on.take().await;
+    on.clock.advance(Duration::from_secs(1800));
+    on.forward().await;
+    let (mut export, mut jobs) = (on.broker.export(), Vec::new());
+    while let Some(page) = export.next_page().await.unwrap() {
+        jobs.extend(page.into_iter().filter(|entry| matches!(entry, Entry::Job(_))));
+    }
+
+    let there = OpenStore { queue: on.queue.clone(), ..to.open().await };
+    jobs.retain(|entry| entry.queue() == Some(&there.queue));
+    assert_eq!(jobs.len(), 5);
+    let limit = Limit::new("one").concurrency(1);
+    if limited_before {
+        there.broker.set_limit(&there.queue, &limit).await.unwrap();
+    }
+    there.broker.import(&jobs, false).await.unwrap();
+    there.broker.set_limit(&there.queue, &limit).await.unwrap();
+
+    for name in &names[1..] {
+        let mut taken = there.take_many(9).await;
+        if taken.is_empty() {
+            // Redis lets the first one go when another comes before its turn.
+            taken = there.take_many(9).await;
+        }
+        assert_eq!(ids(&taken), [*name]);
+        there.settle(&taken[0], done()).await;
+    }
 }
 
 #[rstest]

@@ -24,6 +24,9 @@ use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
+/// Waiting jobs whose turns are asked for at a time.
+const TURNS: usize = 500;
+
 /// How an entry begins that an Asynq before 0.18 wrote: the message instead of the id.
 const OLD_ENTRY: &[u8] = br#"{"Type":"#;
 
@@ -36,6 +39,8 @@ pub(super) struct RedisExport {
     queues: VecDeque<QueueName>,
     /// The current queue, and what is still to be read of it.
     current: Option<(QueueName, VecDeque<Step>)>,
+    /// Its jobs that wait for a limit: those that are still to come, in order, and all of them.
+    waiting: (VecDeque<JobId>, BTreeSet<JobId>),
     /// Servers that are still to be searched for plain values, once all queues were read.
     searches: VecDeque<Search>,
     /// Periodic jobs whose histories come last.
@@ -46,6 +51,9 @@ pub(super) struct RedisExport {
 enum Step {
     /// The queue itself.
     Info,
+    /// Jobs that wait for a limit, in the order of their turns: the first page of them, or a
+    /// further one. For Asynq they are scheduled, in no particular order.
+    Waiting { begun: bool },
     /// A list or sorted set of jobs, by its whole key, from this entry on.
     Jobs { key: Vec<u8>, state: JobState, from: usize },
     /// The names of groups, from this cursor on.
@@ -61,6 +69,7 @@ impl Step {
     fn part(&self) -> String {
         match self {
             Self::Info => "(pause and counters)".to_owned(),
+            Self::Waiting { .. } => "(jobs that wait for a limit)".to_owned(),
             Self::Jobs { state, .. } => format!("(list of {state} jobs)"),
             Self::Groups(_) => "(names of groups)".to_owned(),
             Self::Sets => "(aggregation sets)".to_owned(),
@@ -131,22 +140,18 @@ fn steps(queue: &QueueName) -> VecDeque<Step> {
         state,
         from: 0,
     };
-    let states = [
-        JobState::Active,
-        JobState::Pending,
-        JobState::Scheduled,
-        JobState::Retry,
-        JobState::Archived,
-        JobState::Completed,
-    ];
+    let due = [JobState::Active, JobState::Pending].map(jobs);
+    let others =
+        [JobState::Scheduled, JobState::Retry, JobState::Archived, JobState::Completed].map(jobs);
     let rest = [Step::Groups(b"0".to_vec()), Step::Sets, Step::Minutes];
-    [Step::Info].into_iter().chain(states.map(jobs)).chain(rest).collect()
+    let waiting = [Step::Waiting { begun: false }];
+    [Step::Info].into_iter().chain(due).chain(waiting).chain(others).chain(rest).collect()
 }
 
 impl RedisExport {
     pub(super) fn new(broker: RedisBroker) -> Self {
-        let (queues, searches, periodic) = Default::default();
-        Self { broker, begun: false, queues, current: None, searches, periodic }
+        let (queues, searches, periodic, waiting) = Default::default();
+        Self { broker, begun: false, queues, current: None, waiting, searches, periodic }
     }
 
     /// Makes this the next step: the following page of a list, or a list that was just found.
@@ -160,6 +165,7 @@ impl RedisExport {
     async fn read(&mut self, queue: &QueueName, step: Step) -> Result<Vec<Entry>, Error> {
         match step {
             Step::Info => self.info(queue).await,
+            Step::Waiting { begun } => self.waiting(queue, begun).await,
             Step::Jobs { key, state, from } => self.jobs(queue, key, state, from).await,
             Step::Groups(cursor) => self.groups(queue, cursor).await,
             Step::Sets => self.sets(queue).await,
@@ -216,7 +222,66 @@ impl RedisExport {
         if whole > 0 {
             self.next(Step::Jobs { key, state, from: from + read });
         }
+        if state == JobState::Scheduled {
+            ids.retain(|(id, _)| !self.waiting.1.contains(id));
+        }
         self.entries(queue, state, ids).await
+    }
+
+    /// A page of jobs that wait for a limit.
+    async fn waiting(&mut self, queue: &QueueName, begun: bool) -> Result<Vec<Entry>, Error> {
+        if !begun {
+            self.waiting = Default::default();
+            let waiting = self.turns(queue).await?;
+            self.waiting = (waiting.iter().cloned().collect(), waiting.into_iter().collect());
+        }
+        let first = self.waiting.0.iter().take(TRANSFER_PAGE);
+        let mut ids: Vec<_> = first.map(|id| (id.clone(), None)).collect();
+        let read = self.fitting(queue, &mut ids).await?;
+        self.waiting.0.drain(..read);
+        if !self.waiting.0.is_empty() {
+            self.next(Step::Waiting { begun: true });
+        }
+        self.entries(queue, JobState::Scheduled, ids).await
+    }
+
+    /// All jobs that wait for a limit, in the order of their turns.
+    async fn turns(&self, queue: &QueueName) -> Result<Vec<JobId>, Error> {
+        let prefix = keys::prefix(queue);
+        let (held, scheduled) = (format!("{prefix}x:held"), format!("{prefix}scheduled"));
+        let (mut turns, mut from) = (Vec::new(), 0);
+        loop {
+            let (first, last) = (from.to_string(), (from + TURNS - 1).to_string());
+            let range = words([b"ZRANGE", held.as_bytes(), first.as_bytes(), last.as_bytes()]);
+            let Some(Value::Array(found)) = self.broker.commands(&[range]).await?.pop() else {
+                return Err(reply::unexpected());
+            };
+            let ids: Vec<JobId> =
+                found.into_iter().filter_map(bytes_of).map(JobId::stored).collect();
+            if ids.is_empty() {
+                break;
+            }
+            from += ids.len();
+            let asked = ids.iter().flat_map(|id| {
+                let task = keys::task(queue, id);
+                [
+                    words([b"ZSCORE", held.as_bytes(), id.as_bytes()]),
+                    words([b"ZSCORE", scheduled.as_bytes(), id.as_bytes()]),
+                    words([b"HGET", &task, b"x_wait"]),
+                ]
+            });
+            let told = self.broker.reads(&asked.collect::<Vec<_>>()).await?;
+            let mut told = told.into_iter().map(text_of);
+            for id in ids {
+                let mut next = || told.next().flatten();
+                let (held, scheduled, wait) = (next(), next(), next().unwrap_or_default());
+                let turn = wait.split_once(':').and_then(|(turn, _)| turn.parse::<i64>().ok());
+                // Otherwise it does not wait any more.
+                turns.extend(turn.filter(|_| held == scheduled).map(|turn| (turn, id)));
+            }
+        }
+        turns.sort_unstable();
+        Ok(turns.into_iter().map(|(_, id)| id).collect())
     }
 
     /// Cuts the page where its messages and results are enough bytes; returns its length.

@@ -87,6 +87,7 @@ impl StoredForm {
         set("x_unlock", at_start.then(|| self.lock.clone().into_bytes()));
         let start_by = job.start_by.map(|at| at.as_micros().to_string().into_bytes());
         set("x_start_by", start_by);
+        set("x_wait", job.turn.map(|turn| format!("{}:", turn.as_micros()).into_bytes()));
         set("x_lock", self.timed_lock.clone().map(String::into_bytes));
         set("result", job.result.clone());
         set("x_lost", (job.losses > 0).then(|| job.losses.to_string().into_bytes()));
