@@ -141,7 +141,7 @@ fn changes(texts: &Texts, now: Timestamp, changes: &[WorkerChangeInfo]) -> Marku
             span.hint {
                 ((texts.worker_changed)(change))
                 @if change.until.is_some() {
-                    " " (texts.worker_until) " " (instant(texts, now, change.until))
+                    " · " (texts.worker_until) " " (instant(texts, now, change.until))
                 }
             }
         }

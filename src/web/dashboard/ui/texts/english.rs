@@ -291,7 +291,7 @@ pub(super) const TEXTS: Texts = Texts {
     worker_fixed: "A Go process or an older version: it takes no changes from here.",
     worker_as_configured: "as configured",
     worker_how_long: "For how long",
-    worker_until: "until",
+    worker_until: "ends",
     workers_all: "All workers",
     workers_all_asked: "Asked of all workers, also of those that start later:",
     done_quiet: "Asked to take no more jobs. The state below says when it is so.",

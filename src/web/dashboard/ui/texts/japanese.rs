@@ -290,7 +290,7 @@ pub(super) const TEXTS: Texts = Texts {
     worker_fixed: "Goのプロセスか以前のバージョンのため、ここからは変更できません。",
     worker_as_configured: "設定どおり",
     worker_how_long: "期間",
-    worker_until: "期限:",
+    worker_until: "終了:",
     workers_all: "すべてのワーカー",
     workers_all_asked: "すべてのワーカー（これから起動するものを含む）への指示:",
     done_quiet: "受付の停止を指示しました。反映されると下の状態が変わります。",
