@@ -152,6 +152,7 @@ async fn jobs_are_selected_and_acted_upon_after_a_question() {
     browser.until_count("tbody tr", 11).await;
     browser.click("fieldset:nth-of-type(2) button[value='delete']").await;
     browser.until("main form p", "Delete 11 jobs. They are deleted permanently").await;
+    browser.fill("main form [name='confirm']", "11").await;
     browser.click("main form:not(.find) button").await;
     browser.until("[role=status]", "11 jobs deleted.").await;
     assert_eq!(sizes().await["scheduled"], 7);
@@ -199,6 +200,7 @@ async fn a_job_is_duplicated_and_enqueued_with_options() {
     let delete = "form[action$='/delete'] button";
     browser.unfold(&format!("details:has({delete}) summary"), delete).await;
     browser.until("details[open] p", "Deletes the queue and its jobs (1)").await;
+    browser.fill("form[action$='/delete'] [name='confirm']", "other").await;
     browser.click(delete).await;
     browser.until("[role=status]", "The queue is deleted.").await;
     assert!(queue.inspector().queue(&other).await.unwrap_err().is_not_found());
@@ -232,6 +234,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         let delete = "details:has(input[value='delete'])";
         browser.unfold(&format!("{delete} summary"), &format!("{delete} button")).await;
         browser.until(&format!("{delete} p"), "All 200000 scheduled jobs.").await;
+        browser.fill(&format!("{delete} [name='confirm']"), "default").await;
         browser.click(&format!("{delete} button")).await;
         browser.until("h1", "Delete jobs: default").await;
         browser.shoot(name).await;
@@ -240,7 +243,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         return;
     }
     // What a permitted click does: a driver's clicks hang without scripts.
-    let form = [("state", "scheduled"), ("action", "delete")];
+    let form = [("state", "scheduled"), ("action", "delete"), ("confirm", "default")];
     let answer = reqwest::Client::new()
         .post(format!("{pages}/queues/default/actions"))
         .header("Origin", pages.split("/api").next().unwrap())

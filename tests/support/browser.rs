@@ -103,6 +103,13 @@ impl Browser {
         element.prop("value").await.expect("a property").unwrap_or_default()
     }
 
+    /// Types into a field.
+    pub async fn fill(&self, css: &str, text: &str) {
+        self.see(css).await;
+        let field = self.client.find(Locator::Css(css)).await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
     /// Types where the focus is, as a person without a mouse does.
     pub async fn keys(&self, keys: &str) {
         let focused = self.client.active_element().await.expect("something has the focus");

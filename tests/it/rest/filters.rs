@@ -39,19 +39,19 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
         assert_eq!(status, 422, "{wrong}: {page}");
         assert!(page.contains("expected"), "{wrong}: {page}");
         assert!(!page.contains("/ui/jobs/mail/") && !page.contains("/ui/jobs/act"), "{page}");
-        for sure in ["", "&sure=3"] {
+        for sure in ["", "&sure=3&confirm=3"] {
             let status = act(format!("q={}&all=delete{sure}", wrong.replace(' ', "+"))).await;
             assert_eq!(status, 422, "{wrong}");
         }
     }
     for wrong in [
-        "all=delete&sure=3",
-        "Q=state:archived&all=delete&sure=3",
+        "all=delete&sure=3&confirm=3",
+        "Q=state:archived&all=delete&sure=3&confirm=3",
         // Of two values nobody knows which one was meant.
-        "q=state:scheduled&q=state:archived&all=delete&sure=3",
-        "q=state:scheduled&%71=state:scheduled&all=delete&sure=3",
-        "q=state:scheduled&all=delete&sure=3&sure=1",
-        "q=state:scheduled&all=run&all=delete&sure=3",
+        "q=state:scheduled&q=state:archived&all=delete&sure=3&confirm=3",
+        "q=state:scheduled&%71=state:scheduled&all=delete&sure=3&confirm=3",
+        "q=state:scheduled&all=delete&sure=3&confirm=3&sure=1",
+        "q=state:scheduled&all=run&all=delete&sure=3&confirm=3",
     ] {
         assert_eq!(act(wrong.to_owned()).await, 422, "{wrong}");
     }
@@ -115,8 +115,9 @@ async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothi
         };
         for verb in verbs {
             let good = match (path, *verb) {
-                ("/ui/queues/<name>/actions", _) => "state=scheduled&action=delete",
-                ("/ui/jobs/act", _) => "all=delete&q=state:scheduled&sure=1",
+                ("/ui/queues/<name>/actions", _) => "state=scheduled&action=delete&confirm=mail",
+                ("/ui/queues/<name>/delete", _) => "confirm=mail",
+                ("/ui/jobs/act", _) => "all=delete&q=state:scheduled&sure=1&confirm=1",
                 ("/ui/enqueue/<type>", _) => "field.user=2",
                 ("/ui/register", _) => "message=x",
                 ("/ui/queues/<name>/limits", _) => "name=smtp&concurrency=1",
@@ -158,15 +159,26 @@ async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothi
         "state=scheduled&group=a&action=delete",
         "state=scheduled&action=run&action=delete",
         "state=scheduled&action=",
+        "state=scheduled&action=delete",
+        "state=scheduled&action=delete&confirm=other",
         "action=delete",
     ] {
         assert_eq!(send("/ui/queues/mail/actions", wrong.as_bytes()).await.0, 422, "{wrong}");
+    }
+    // What cannot be undone needs the queue's name, or the number of jobs.
+    for wrong in ["", "confirm=", "confirm=Mail", "confirm=mail2"] {
+        let (status, page) = send("/ui/queues/mail/delete", wrong.as_bytes()).await;
+        assert!(status == 422 && page.contains("expected &quot;mail&quot;"), "{wrong}: {page}");
+    }
+    for wrong in ["", "&confirm=2", "&confirm=mail"] {
+        let body = format!("all=delete&q=state:scheduled&sure=1{wrong}");
+        assert_eq!(send("/ui/jobs/act", body.as_bytes()).await.0, 422, "{wrong}");
     }
     let both = b"all=delete&action=run&q=state:scheduled&sure=1";
     assert_eq!(send("/ui/jobs/act", both).await.0, 422);
     assert_eq!(get(&client, "/queues/mail/jobs?state=scheduled").await, listed);
     assert_eq!(get(&client, "/queues/mail").await["size"], 1);
-    let good = b"state=scheduled&action=delete&type=mail:welcome";
+    let good = b"state=scheduled&action=delete&type=mail:welcome&confirm=mail";
     assert_eq!(send("/ui/queues/mail/actions", good).await.0, 303);
     assert_eq!(get(&client, "/queues/mail").await["size"], 0);
 }

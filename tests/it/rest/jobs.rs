@@ -288,7 +288,7 @@ async fn no_more_jobs_are_acted_upon_than_the_question_named() {
     for user in 4..=6 {
         enqueue(&client, user, "?delay_seconds=600").await;
     }
-    let (status, _) = post("q=state:scheduled&all=delete&sure=3").await;
+    let (status, _) = post("q=state:scheduled&all=delete&sure=3&confirm=3").await;
     assert_eq!(status, 303);
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
     for wrong in ["", "action=explode", "q=x&all=delete&sure=yes", "action=run&job=nowhere"] {

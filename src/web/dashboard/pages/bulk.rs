@@ -27,6 +27,7 @@ use crate::web::dashboard::ui::follow::Followed;
 use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::layout::deed_to_jobs;
 use crate::web::dashboard::ui::page::{document, marked, sent_as_page, trouble};
+use crate::web::dashboard::ui::parts::{CONFIRM, expect_typed};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, HtmlPage, Reader};
 use crate::web::error::ProblemDetails;
@@ -38,7 +39,7 @@ const SHORT_ACTION_TIMEOUT: Duration = Duration::from_millis(700);
 const STEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The fields of the form, by their names in REST.
-const FIELDS: [&str; 4] = ["state", "action", "type", "group"];
+const FIELDS: [&str; 5] = ["state", "action", "type", "group", CONFIRM];
 
 /// The largest form that is read, in bytes.
 const MAX_FORM_BYTES: u64 = 64 * 1024;
@@ -52,7 +53,10 @@ fn bulk_of(form: &Form, inspector: &Inspector, name: &QueueName) -> Result<Bulk,
     match form.text("action") {
         "run" => Ok(inspector.run_all(name, selection)),
         "archive" => Ok(inspector.archive_all(name, selection)),
-        "delete" => Ok(inspector.delete_all(name, selection)),
+        "delete" => {
+            expect_typed(form, &name.printable())?;
+            Ok(inspector.delete_all(name, selection))
+        }
         _ => Err(Error::invalid("action: expected run, archive or delete")),
     }
 }

@@ -20,13 +20,19 @@ use crate::web::api::queues::state_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::charts::Uncounted;
-use crate::web::dashboard::ui::form::FormBody;
+use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::group_table::group_table;
-use crate::web::dashboard::ui::parts::{deed, fact, grouped, instant, more, question};
+use crate::web::dashboard::ui::parts::{
+    CONFIRM, asked, deed, expect_typed, fact, grouped, instant, more, typed,
+};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
     Act, Deed, HtmlPage, NavPage, Site, Texts, View, charts, follow, job_table, layout, state,
 };
+
+/// The largest form that deletes a queue, in bytes: a name has at most 128 characters unless another
+/// program made it.
+const MAX_DELETE_FORM_BYTES: u64 = 16 * 1024;
 
 /// The query of the address: which part of the queue is shown, and what was done before.
 struct QueueQuery<'r> {
@@ -111,7 +117,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
             (layout::notice(texts, shown.done))
         }
         (followed)
-        (summary(texts, &here, now, &info))
+        (summary(texts, &here, &known.printable(), now, &info))
         (charts::counted_hour(texts, now, &minutes, &uncounted))
         (charts::days(texts, &days))
         (limits::section(texts, &here, &limits))
@@ -188,7 +194,7 @@ fn size(info: &QueueInfo, state: JobState) -> u64 {
 }
 
 /// The facts of the queue, and the buttons to pause, resume and delete it.
-fn summary(texts: &Texts, here: &str, now: Timestamp, info: &QueueInfo) -> Markup {
+fn summary(texts: &Texts, here: &str, name: &str, now: Timestamp, info: &QueueInfo) -> Markup {
     html! {
         div.card.facts {
             dl {
@@ -208,12 +214,14 @@ fn summary(texts: &Texts, here: &str, now: Timestamp, info: &QueueInfo) -> Marku
             } @else {
                 (deed(texts, &format!("{here}/pause"), Deed::PauseQueue))
             }
-            (question(
-                texts,
-                &format!("{here}/delete"),
-                Deed::DeleteQueue,
-                &(texts.delete_queue_sure)(info.size),
-            ))
+            @let consequence = html! { p { ((texts.delete_queue_sure)(info.size)) } };
+            @let form = html! {
+                form.action method="post" action={ (here) "/delete" } {
+                    (typed(texts, name))
+                    button.small.grave type="submit" { ((texts.deed)(Deed::DeleteQueue).label) }
+                }
+            };
+            (asked(texts, Deed::DeleteQueue, consequence, form))
         }
     }
 }
@@ -251,11 +259,16 @@ async fn resume(act: Act<'_>, name: &str, body: FormBody<'_>) -> FormResult {
     set_paused(&act, name, false).await
 }
 
-/// Deletes the queue with its jobs; refused while jobs are active.
+/// Deletes the queue with its jobs, if its name was typed; refused while jobs are active.
 #[post("/ui/queues/<name>/delete", data = "<body>")]
 async fn remove(act: Act<'_>, name: &str, body: FormBody<'_>) -> FormResult {
-    act.expect_no_fields(body).await?;
-    let done = async { act.site.inspector().delete_queue(&name.parse()?, true).await };
+    let form = Form::read(body, MAX_DELETE_FORM_BYTES, &[CONFIRM]).await;
+    let form = form.map_err(|problem| act.site.refused(&problem))?;
+    let done = async {
+        let known: QueueName = name.parse()?;
+        expect_typed(&form, &known.printable())?;
+        act.site.inspector().delete_queue(&known, true).await
+    };
     act.redirect(done.await.map(|()| {
         act.audit("queue removed", name, "with its jobs");
         "/ui?done=remove".to_owned()

@@ -27,7 +27,7 @@ use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::follow::Followed;
 use crate::web::dashboard::ui::form::{Form, FormBody, SELECTED};
 use crate::web::dashboard::ui::job_table::choice_value;
-use crate::web::dashboard::ui::parts::empty;
+use crate::web::dashboard::ui::parts::{CONFIRM, empty, expect_typed, typed};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, Site, Texts};
 
@@ -38,7 +38,7 @@ pub(super) const FORM: &str = "selected";
 const MAX_FORM_BYTES: u64 = 1 << 20;
 
 /// The fields of the form.
-const FIELDS: [&str; 5] = ["q", "action", "all", "sure", SELECTED];
+const FIELDS: [&str; 6] = ["q", "action", "all", "sure", CONFIRM, SELECTED];
 
 /// Maximum jobs of one action.
 const MAX_JOBS: usize = 10_000;
@@ -182,6 +182,10 @@ impl SelectedForm {
                 Error::invalid("sure: expected the number of jobs, found another text")
             })?),
         };
+        // What is selected was seen; all that match may be anything.
+        if let (SelectedVerb::Delete, None, Some(count)) = (verb, &jobs, sure) {
+            expect_typed(form, &count.to_string())?;
+        }
         Ok(Self { verb, jobs, query: text("q").to_owned(), sure })
     }
 }
@@ -295,7 +299,11 @@ fn question(site: &Site<'_>, wanted: &SelectedForm, count: usize, more: bool) ->
                             input type="hidden" name=(SELECTED) value=(choice_value(&name.printable(), id.as_str()));
                         }
                     }
-                    None => { input type="hidden" name="all" value=(verb.name()); }
+                    None => {
+                        input type="hidden" name="all" value=(verb.name());
+                        p { (texts.all_matching) ": " code { (wanted.query) } }
+                        @if verb == SelectedVerb::Delete { (typed(texts, &count.to_string())) }
+                    }
                 }
                 div.actions {
                     button.small.grave type="submit" { (title) }

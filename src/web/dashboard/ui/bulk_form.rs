@@ -11,7 +11,7 @@
 use maud::{Markup, html};
 
 use super::layout::deed_to_jobs;
-use super::parts::asked;
+use super::parts::{asked, typed};
 use super::reader::escaped;
 use super::{Reader, Texts};
 use crate::job::JobState;
@@ -80,6 +80,7 @@ pub(crate) fn buttons(reader: &Reader, queue: &str, which: &Which<'_>) -> Markup
                         // An empty filter is refused.
                         @if let Some(name) = which.job_type { input type="hidden" name="type" value=(name); }
                         @if let Some(name) = which.group { input type="hidden" name="group" value=(name); }
+                        @if *action == "delete" { (typed(texts, queue)) }
                         button.small.grave type="submit" { ((texts.deed)(deed).label) }
                     }
                 };

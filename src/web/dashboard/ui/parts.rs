@@ -4,7 +4,9 @@
 
 use maud::{Markup, html};
 
+use super::form::Form;
 use super::{Deed, Reader, Texts};
+use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
@@ -61,6 +63,32 @@ pub(crate) fn asked(texts: &Texts, deed: Deed, consequence: Markup, form: Markup
                 div.actions { (form) (keep(words.keep)) }
             }
         }
+    }
+}
+
+/// The name of the field of [`typed`].
+pub(crate) const CONFIRM: &str = "confirm";
+
+/// The field in which the reader types what is about to be lost, the queue's name or the number of
+/// jobs, because it cannot be undone.
+pub(crate) fn typed(texts: &Texts, what: &str) -> Markup {
+    html! {
+        label.typed {
+            ((texts.type_to_confirm)(what)) " "
+            input name=(CONFIRM) required autocomplete="off" autocapitalize="off" spellcheck="false";
+        }
+    }
+}
+
+/// Whether it was typed; spaces around it do not matter.
+///
+/// # Errors
+/// [`Error::is_invalid`] with what was expected and found.
+pub(crate) fn expect_typed(form: &Form, what: &str) -> Result<(), Error> {
+    let found = form.text(CONFIRM).trim();
+    match found == what.trim() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("{CONFIRM}: expected {what:?}, found {found:?}"))),
     }
 }
 

@@ -448,6 +448,7 @@ pub(super) const TEXTS: Texts = Texts {
     followed_first: |followed, all| format!("The first {followed} of {all} jobs are followed."),
     delete_queue_sure: |jobs| format!("Deletes the queue and its jobs ({jobs}) permanently."),
     doctor_looked: |looked, queues| format!("Examined {looked} entries in {queues} queues."),
+    type_to_confirm: |what| format!("Type {what} to confirm:"),
     alert: |found| found.to_string(),
     alert_for: |length| format!("(for {length})"),
     alert_for_at_least: |length| format!("(for at least {length})"),

@@ -443,6 +443,7 @@ pub(super) const TEXTS: Texts = Texts {
     followed_first: |followed, all| format!("{all}件のうち最初の{followed}件を追跡しています。"),
     delete_queue_sure: |jobs| format!("キューとジョブ{jobs}件を削除します。元に戻せません。"),
     doctor_looked: |looked, queues| format!("{queues}個のキューの{looked}件を調べました。"),
+    type_to_confirm: |what| format!("確認のため「{what}」と入力してください:"),
     alert: alert::sentence,
     alert_for: |length| format!("（{length}前から）"),
     alert_for_at_least: |length| format!("（少なくとも{length}前から）"),

@@ -759,6 +759,8 @@ pub(crate) struct Texts {
     pub delete_queue_sure: fn(u64) -> String,
     /// Number of entries and queues that the doctor checked.
     pub doctor_looked: fn(u64, usize) -> String,
+    /// Label of the field in which this has to be typed before it is lost.
+    pub type_to_confirm: fn(&str) -> String,
     /// What an alert found, after the name of its queue.
     pub alert: fn(&Found) -> String,
     /// An alert that has held for this length of time.
