@@ -651,7 +651,7 @@ async fn a_spoilt_limit_is_found_and_repaired(
     let limit = Limit::new("one").concurrency(1);
     ward.broker.set_limit(&ward.queue, &limit).await.unwrap();
     ward.broker.enqueue(&[ward.job("a"), ward.job("b")]).await.unwrap();
-    let running = ward.take().await;
+    let running = ward.take_many(9).await.remove(0);
     assert_eq!(ward.check(RepairScope::Nothing).await, []);
 
     ward.q(fault);

@@ -218,13 +218,6 @@ const WORLD: &str = "
     ZADD Q:archived 1 old
     HSET Q:t:c msg m state completed result 42
     ZADD Q:completed 3999999999 c
-    HSET Q:t:h msg m state active x_owner 11 unique_key Q:unique:mail:h x_next n
-    RPUSH Q:active h
-    ZADD Q:lease 4000000025.5 h
-    SET Q:unique:mail:h h EX 1000
-    HSET Q:t:n msg m state scheduled x_after h x_then 3999999000000000,60000000,success,,Q:unique:mail:h
-    ZADD Q:scheduled 4000003600 n
-    ZADD Q:x:after 3999999000 n
     HSET Q:t:g msg m state aggregating group digest unique_key Q:unique:mail:g
     SET Q:unique:mail:g g EX 1000
     ZADD Q:g:digest 3999999999 g
@@ -257,6 +250,16 @@ const LIMITED: &str = r#"
     ZADD Q:x:lim:tat 3999999000000000 one:
     LPUSH Q:x:lim:starts:one: 3999998000000000
     ZADD Q:x:due 3999999000000000 ''"#;
+
+/// Beside it a job that runs and holds a lock, and its successor.
+const FOLLOWED: &str = "
+    HSET Q:t:h msg m state active x_owner 11 unique_key Q:unique:mail:h x_next n
+    RPUSH Q:active h
+    ZADD Q:lease 4000000025.5 h
+    SET Q:unique:mail:h h EX 1000
+    HSET Q:t:n msg m state scheduled x_after h x_then 3999999000000000,60000000,success,,Q:unique:mail:h
+    ZADD Q:scheduled 4000003600 n
+    ZADD Q:x:after 3999999000 n";
 
 /// Keys that are not there and might be met in another type.
 const ABSENT: [&str; 5] = ["t:new", "g:new", "unique:mail:new", "x:idem:new", "paused"];
@@ -517,6 +520,21 @@ fn a_queue_with_limits_stays_sound_too_whatever_key_of_them_is_spoilt() {
     );
     keys.sort();
     let (refused, failures) = on.spoil_all(&limited, &keys);
+    assert!(refused > 20, "{refused}");
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn a_queue_with_successors_stays_sound_too_whatever_key_of_them_is_spoilt() {
+    let (_server, mut on) = open(FOLLOWED);
+    let scripts = scripts::all();
+    on.run_all(&scripts);
+    let followed: BTreeMap<_, _> =
+        scripts.into_iter().filter(|(_, text)| text.contains("'x_after'")).collect();
+    assert!(followed.len() > 5, "{:?}", followed.keys());
+    let keys = ["t:h", "t:n", "x:after", "unique:mail:h", "scheduled", "pending"];
+    let keys: Vec<String> = keys.iter().map(|name| format!("{Q}{name}")).collect();
+    let (refused, failures) = on.spoil_all(&followed, &keys);
     assert!(refused > 20, "{refused}");
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }

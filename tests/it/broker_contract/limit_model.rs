@@ -137,7 +137,7 @@ impl Walk {
 
     /// All workers vanish, and what they ran is recovered.
     async fn lose_workers(&mut self) {
-        self.on.clock.advance(LEASE);
+        self.on.clock.advance(LEASE + secs(1));
         for found in self.on.first_expired_leases(100).await {
             assert_eq!(self.on.settle(&found, reclaim()).await, Settled::Done);
         }

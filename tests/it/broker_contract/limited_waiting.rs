@@ -114,6 +114,10 @@ async fn jobs_that_move_to_another_store_keep_their_turns(
     #[values(Store::Memory, Store::Disk, Store::Redis)] from: Store,
     #[values(Store::Memory, Store::Disk, Store::Redis)] to: Store,
 ) {
+    if matches!((from, to), (Store::Redis, Store::Redis)) {
+        // It is one server.
+        return;
+    }
     let on = from.open().await;
     // By their ids they would come in another order.
     let names = ["runs", "z", "m", "q", "a", "k"];

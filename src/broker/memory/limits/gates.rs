@@ -41,13 +41,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Whether one more job may pass.
-    fn has_room(&self, limit: &Limit, now: Timestamp) -> bool {
+    /// Whether one more job may pass, of those that `waited` or another one.
+    fn has_room(&self, limit: &Limit, waited: bool, now: Timestamp) -> bool {
         self.has_place(limit)
-            && limit.rate.is_none_or(|rate| {
-                let behind = !self.waiting.is_empty();
-                self.claimed < rate.admits(&self.rate, micros(now), behind)
-            })
+            && limit
+                .rate
+                .is_none_or(|rate| self.claimed < rate.admits(&self.rate, micros(now), waited))
     }
 
     /// Whether a place is free, and claimed by nobody.
@@ -272,7 +271,7 @@ impl Gates {
         };
         let gate = self.gates.entry(pair.clone()).or_default();
         let is_first = gate.waiting.first_key_value().is_none_or(|(first, _)| turn < *first);
-        let passes = is_first && gate.has_room(limit, now);
+        let passes = is_first && gate.has_room(limit, false, now);
         gate.claimed += u32::from(passes);
         passes
     }
@@ -317,8 +316,7 @@ impl Gates {
     pub(super) fn start(&mut self, pair: &Pair, waited: bool, now: Timestamp) {
         let rate = self.rate(pair);
         if let Some((rate, gate)) = rate.zip(self.gates.get_mut(pair)) {
-            let behind = waited || !gate.waiting.is_empty();
-            rate.start(&mut gate.rate, micros(now), behind);
+            rate.start(&mut gate.rate, micros(now), waited);
             self.rates_changed.note(|| pair.clone());
         }
     }
@@ -364,7 +362,7 @@ impl Gates {
     fn pass_first(&mut self, pair: &Pair, now: Timestamp) -> Option<JobId> {
         let limit = self.limits.iter().find(|limit| limit.name == pair.limit)?;
         let gate = self.gates.get_mut(pair)?;
-        if !gate.has_room(limit, now) {
+        if !gate.has_room(limit, true, now) {
             return None;
         }
         let (_, passed) = gate.waiting.pop_first()?;

@@ -334,7 +334,7 @@ local function limits()
       size_of(use_key(pair))
       redis.call('ZADD', use_key(pair), 'NX', whole(now), id)
       local others = limit.rate and size_of(wait_key(pair)) > 0
-      if limit.rate then note_start(pair, limit.rate, others or before == pair) end
+      if limit.rate then note_start(pair, limit.rate, before == pair) end
       if others then
         look_at_pair(pair, math.max(now, rate_admits_at(pair, limit)))
       else
