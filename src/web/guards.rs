@@ -106,7 +106,7 @@ type NameOf<G> = Box<dyn Fn(&G) -> String + Send + Sync>;
 /// A guard of the application, without its type.
 pub(super) trait ErasedGuard: Send + Sync {
     /// Asks the guard.
-    fn check<'r>(&self, request: &'r Request<'_>) -> Verdict<'r>;
+    fn check<'r>(&'r self, request: &'r Request<'_>) -> Verdict<'r>;
 }
 
 /// A guard of this type.
@@ -119,7 +119,7 @@ impl<G> ErasedGuard for Typed<G>
 where
     G: for<'r> FromRequest<'r> + Send + 'static,
 {
-    fn check<'r>(&self, request: &'r Request<'_>) -> Verdict<'r> {
+    fn check<'r>(&'r self, request: &'r Request<'_>) -> Verdict<'r> {
         Box::pin(async move {
             match G::from_request(request).await {
                 Outcome::Success(guard) => Ok(self.name.as_ref().map(|name| name(&guard))),

@@ -178,7 +178,7 @@ impl SelectedForm {
         };
         let sure = match text("sure") {
             "" => None,
-            count => Some(count.parse().map_err(|_| {
+            count => Some(count.parse::<usize>().map_err(|_| {
                 Error::invalid("sure: expected the number of jobs, found another text")
             })?),
         };

@@ -266,7 +266,7 @@ fn chart(
         for seen in versions.iter().rev().filter(is_new) {
             when.push_str(&(texts.types_since)(&seen.version));
         }
-        Bar { when, all: point.figures.attempts(), bad: point.figures.failed }
+        Bar { when, all: point.figures.attempts(), bad: point.figures.failed, is_partial: false }
     };
     bars(texts, caption, &points.iter().map(bar).collect::<Vec<_>>())
 }

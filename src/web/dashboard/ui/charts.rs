@@ -172,8 +172,9 @@ impl Uncounted {
     fn note(&self, texts: &Texts) -> Markup {
         let since = self.partly.iter().map(|(_, at)| *at).max();
         let names = |queues: &mut dyn Iterator<Item = &QueueName>| {
-            let shown: Vec<_> = queues.by_ref().take(MAX_NAMES).map(QueueName::printable).collect();
-            let more = if queues.next().is_some() { ", …" } else { "" };
+            let mut shown: Vec<_> = queues.take(MAX_NAMES + 1).map(QueueName::printable).collect();
+            let more = if shown.len() > MAX_NAMES { ", …" } else { "" };
+            shown.truncate(MAX_NAMES);
             format!("{}{more}", shown.join(", "))
         };
         html! {
