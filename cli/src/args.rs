@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 
 const AFTER: &str = "\
 Exit status: 0 done, 1 failed, 2 wrong command line or value, 3 not found, 4 refused or not confirmed,
-5 unreachable, 6 bad (the watched job was archived, the doctor has findings), 7 the watched job is gone,
+5 unreachable, 6 bad (the watched job was archived, the doctor has findings, an alert holds), 7 the watched job is gone,
 8 --timeout passed.
 
 Variables: JOBQUEUE_URL, JOBQUEUE_API, JOBQUEUE_TOKEN, NO_COLOR; those of the application's configuration.";
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Worker(WorkerCommand),
     /// The queues, today's counts, the workers and the store at a glance
     Stats,
+    /// What needs attention; exit status 6 if anything does
+    Alerts,
     /// The queue live on the whole screen, with keys to act
     Top {
         /// Between two looks, at least 1s

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use clap::Args;
 use rocket::figment::Figment;
 use rocket_jobqueue::Client;
+use rocket_jobqueue::settings::{AlertSettings, JobQueueConfig};
 use rocket_jobqueue::transfer::Transfer;
 
 use crate::direct::Direct;
@@ -130,13 +131,18 @@ impl Connect {
 
     /// The store. Redis and REST are connected by the first question.
     pub async fn store(&self) -> Outcome<Arc<dyn Store>> {
+        let mut thresholds = AlertSettings::default();
         let client = match self.way()? {
             Way::Api(url, token) => return Ok(Arc::new(Rest::new(&url, token)?)),
             Way::Url(url) => Client::redis(&url)?,
             Way::Disk(folder) => Client::disk(folder).await?,
-            Way::Configured(profile) => Client::open(&configuration(profile)).await?,
+            Way::Configured(profile) => {
+                let figment = configuration(profile);
+                thresholds = JobQueueConfig::from_figment(&figment)?.alerts;
+                Client::open(&figment).await?
+            }
         };
-        Ok(Arc::new(Direct::new(client)))
+        Ok(Arc::new(Direct::new(client, thresholds)))
     }
 
     /// The store to move from or to.

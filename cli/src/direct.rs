@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rocket_jobqueue::handler::AfterCancel;
 use rocket_jobqueue::inspect::{Cancelled, Page, WorkerUpdate};
+use rocket_jobqueue::settings::AlertSettings;
 use rocket_jobqueue::{Client, Inspector, JobId, QueueName};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,11 +17,13 @@ use crate::store::{JobPlace, NewJob, Store, Then, Verb, WorkerChange};
 pub(crate) struct Direct {
     client: Client,
     inspector: Inspector,
+    /// Of the application's configuration, or the defaults.
+    thresholds: AlertSettings,
 }
 
 impl Direct {
-    pub fn new(client: Client) -> Self {
-        Self { inspector: client.inspector(), client }
+    pub fn new(client: Client, thresholds: AlertSettings) -> Self {
+        Self { inspector: client.inspector(), client, thresholds }
     }
 }
 
@@ -235,6 +238,10 @@ impl Store for Direct {
 
     async fn info(&self) -> Outcome<Value> {
         value(self.inspector.store().await?)
+    }
+
+    async fn alerts(&self) -> Outcome<Value> {
+        value(self.inspector.alerts(&self.thresholds).await?)
     }
 
     async fn doctor(&self, repair: bool) -> Outcome<Value> {

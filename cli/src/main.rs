@@ -100,6 +100,7 @@ async fn run(cli: Cli) -> Outcome {
                     commands::periodic::run(&store, &output, command).await
                 }
                 Command::Worker(command) => commands::worker::run(&store, &output, command).await,
+                Command::Alerts => commands::alerts::run(&store, &output).await,
                 Command::Stats => commands::stats::run(&store, &output).await,
                 Command::Top { interval } => top::run(&store, &output, interval).await,
                 Command::Watch(watch) => commands::watch::run(&store, &output, watch).await,

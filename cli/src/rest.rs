@@ -388,6 +388,10 @@ impl Store for Rest {
         self.get("/store".to_owned()).await
     }
 
+    async fn alerts(&self) -> Outcome<Value> {
+        self.get("/alerts".to_owned()).await
+    }
+
     async fn doctor(&self, repair: bool) -> Outcome<Value> {
         match repair {
             false => self.ask(Method::GET, "/doctor".to_owned(), None, LONG_TIMEOUT).await,

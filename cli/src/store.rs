@@ -156,6 +156,8 @@ pub(crate) trait Store: Send + Sync {
     async fn change_workers(&self, id: Option<&str>, update: &WorkerChange) -> Outcome<u64>;
     /// The servers of the store.
     async fn info(&self) -> Outcome<Value>;
+    /// What needs attention: `{"at", "alerts": […], "counts", "unchecked", …}`.
+    async fn alerts(&self) -> Outcome<Value>;
     /// The doctor's report.
     async fn doctor(&self, repair: bool) -> Outcome<Value>;
 }

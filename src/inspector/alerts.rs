@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Inspector;
 use crate::broker::FindingKind;
+use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
@@ -179,6 +181,28 @@ pub struct Alerts {
     pub queues_checked: u64,
     /// Whether there are more queues, which were not checked.
     pub more_queues: bool,
+}
+
+impl Inspector {
+    /// What needs attention at the moment, by the rules and these thresholds: what
+    /// [`JobQueue::alerts`](crate::JobQueue::alerts) lists, for a program beside the application. *Since*
+    /// is this moment unless the store knows better. It reads at most 1,000 queues, one script each,
+    /// the worker processes, the periodic jobs and the figures of the servers.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::settings::AlertSettings;
+    /// # use rocket_jobqueue::{Error, Inspector};
+    /// async fn is_quiet(inspector: &Inspector) -> Result<bool, Error> {
+    ///     let found = inspector.alerts(&AlertSettings::default()).await?;
+    ///     Ok(found.alerts.is_empty() && found.unchecked.is_empty())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Errors of the store, if its queues cannot be read.
+    pub async fn alerts(&self, settings: &AlertSettings) -> Result<Alerts, Error> {
+        Ok(AlertWatch::new(settings.clone()).look(self).await?.as_ref().clone())
+    }
 }
 
 impl Alerts {

@@ -10,7 +10,7 @@ use super::transfer::{PATIENCE, redis_at};
 use crate::broker::ArchiveSettings;
 use crate::broker::disk::{self, DiskSettings, Durability};
 use crate::client::{Client, MAX_PAYLOAD};
-use crate::config::{Config, Store, process_env};
+use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::time::Clock;
@@ -122,6 +122,17 @@ impl Client {
     /// The client's store in one line without credentials, such as `Redis at localhost:6379`.
     pub fn describe(&self) -> String {
         self.broker().describe()
+    }
+}
+
+impl JobQueueConfig {
+    /// The settings that an application with this configuration has, for programs beside it: what
+    /// [`Client::open`] reads.
+    ///
+    /// # Errors
+    /// [`Error::is_config`] for a wrong value.
+    pub fn from_figment(figment: &Figment) -> Result<Self, Error> {
+        Ok(configured(figment)?.jobqueue)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands, a file for each noun.
 
 pub(crate) mod act;
+pub(crate) mod alerts;
 pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod man;

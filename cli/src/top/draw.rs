@@ -11,6 +11,7 @@ use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wr
 use serde_json::Value;
 
 use super::model::{FAILED, Model, View};
+use crate::commands::alerts::{since, unchecked};
 use crate::commands::job::progress;
 use crate::commands::payload::shown;
 use crate::commands::queue::STATES;
@@ -89,6 +90,7 @@ pub(crate) fn draw(model: &mut Model, frame: &mut Frame<'_>) {
         (View::Jobs, None) => jobs(model, &paint, now, frame, body),
         (View::Failures, None) => failures(model, &paint, now, frame, body),
         (View::Workers, None) => workers(model, &paint, now, frame, body),
+        (View::Alerts, None) => alerts(model, &paint, now, frame, body),
     }
     frame.render_widget(footer(model), foot);
     if model.help {
@@ -404,6 +406,37 @@ fn workers(model: &Model, paint: &Paint, now: DateTime<Utc>, frame: &mut Frame<'
     table(model, paint, frame, area, (titles, widths, rows.collect()));
 }
 
+fn alerts(model: &Model, paint: &Paint, now: DateTime<Utc>, frame: &mut Frame<'_>, area: Rect) {
+    let Some(found) = model.look.as_ref().and_then(|look| look.alerts.as_ref()) else {
+        return empty(frame, area, "Looking…");
+    };
+    let warnings = unchecked(found);
+    let rows = list(&found["alerts"]).iter().map(|alert| {
+        Row::new(vec![
+            cell(text(&alert["rule"])).style(paint.of(Color::Red)),
+            cell(alert["queue"].as_str().unwrap_or("-")),
+            cell(since(alert, now)),
+            cell(text(&alert["message"])),
+        ])
+    });
+    let rows: Vec<Row<'static>> = rows.collect();
+    if rows.is_empty() && warnings.is_empty() {
+        return empty(frame, area, "No alert.");
+    }
+    let titles = vec!["ALERT", "QUEUE", "SINCE", "WHAT"];
+    let widths = vec![
+        Constraint::Length(17),
+        Constraint::Max(20),
+        Constraint::Length(15),
+        Constraint::Min(20),
+    ];
+    let lines = u16::try_from(warnings.len()).unwrap_or(2);
+    let [list, note] =
+        Layout::vertical([Constraint::Min(1), Constraint::Length(lines)]).areas(area);
+    table(model, paint, frame, list, (titles, widths, rows));
+    frame.render_widget(Paragraph::new(warnings.iter().map(line).collect::<Vec<_>>()), note);
+}
+
 /// One job as a whole.
 fn job(model: &Model, paint: &Paint, now: DateTime<Utc>) -> Paragraph<'static> {
     let place = model.shown.as_ref();
@@ -462,12 +495,13 @@ fn footer(model: &Model) -> Paragraph<'static> {
     }
     let keys = match (model.view, model.shown.is_some()) {
         (_, true) => "Esc back  r run  a archive  d delete  c cancel  q quit",
-        (View::Queues, _) => "Enter jobs  p pause or resume  / search  1-4 views  ? help  q quit",
+        (View::Queues, _) => "Enter jobs  p pause or resume  / search  1-5 views  ? help  q quit",
         (View::Jobs, _) => {
             "Enter job  r run  a archive  d delete  c cancel  / search  ? help  q quit"
         }
         (View::Failures, _) => "Enter jobs  r run all of a kind  a archive them  ? help  q quit",
-        (View::Workers, _) => "s quiet or resume  1-4 views  ? help  q quit",
+        (View::Alerts, _) => "1-5 views  ? help  q quit",
+        (View::Workers, _) => "s quiet or resume  1-5 views  ? help  q quit",
     };
     let said = match &model.said {
         Some((words, true)) => line(format!("failed: {words}")).style(alarm(model.color)),
@@ -478,7 +512,7 @@ fn footer(model: &Model) -> Paragraph<'static> {
 }
 
 const HELP: &str = "\
-1 2 3 4, Tab      queues, jobs, failures, workers
+1 2 3 4 5, Tab    queues, jobs, failures, workers, alerts
 j k, arrows, g G  select a row
 Enter             the jobs of a queue or a kind of failure; a job
 /                 search: queue: state: type: id: error: version:
@@ -536,6 +570,7 @@ mod tests {
             servers: Vec::new(),
             jobs: None,
             job: None,
+            alerts: None,
         }));
         model
     }

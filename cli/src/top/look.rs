@@ -19,6 +19,8 @@ pub(crate) struct Wanted {
     pub query: Option<String>,
     /// This job, with its explanation.
     pub job: Option<(String, String)>,
+    /// What needs attention.
+    pub alerts: bool,
 }
 
 /// What was seen.
@@ -32,6 +34,8 @@ pub(crate) struct Look {
     /// The jobs of this query, and whether there are more.
     pub jobs: Option<Jobs>,
     pub job: Option<(Value, Option<String>)>,
+    /// What needs attention, as it was answered.
+    pub alerts: Option<Value>,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,11 @@ pub(crate) async fn look(store: &Arc<dyn Store>, wanted: &Wanted) -> Outcome<Loo
         }
         None => None,
     };
-    Ok(Look { at, began, queues, servers, jobs, job })
+    let alerts = match wanted.alerts {
+        true => Some(store.alerts().await?),
+        false => None,
+    };
+    Ok(Look { at, began, queues, servers, jobs, job, alerts })
 }
 
 /// The first jobs of a query. A wrong query is shown, not an outage.

@@ -24,10 +24,12 @@ pub(crate) enum View {
     Jobs,
     Failures,
     Workers,
+    Alerts,
 }
 
 impl View {
-    pub const ALL: [View; 4] = [View::Queues, View::Jobs, View::Failures, View::Workers];
+    pub const ALL: [View; 5] =
+        [View::Queues, View::Jobs, View::Failures, View::Workers, View::Alerts];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl View {
             View::Jobs => "Jobs",
             View::Failures => "Failures",
             View::Workers => "Workers",
+            View::Alerts => "Alerts",
         }
     }
 }
@@ -201,10 +204,10 @@ impl Model {
         let query = match self.view {
             View::Jobs => Some(self.query.clone()),
             View::Failures => Some(FAILED.to_owned()),
-            View::Queues | View::Workers => None,
+            View::Queues | View::Workers | View::Alerts => None,
         };
         let job = self.shown.as_ref().map(|place| (place.queue.clone(), place.id.clone()));
-        Wanted { query, job }
+        Wanted { query, job, alerts: self.view == View::Alerts }
     }
 
     /// Takes what a look brought.
@@ -291,6 +294,7 @@ impl Model {
                 .collect(),
             View::Failures => self.kinds().iter().map(Kind::key).collect(),
             View::Workers => keyed(self.servers(), "server_id"),
+            View::Alerts => Vec::new(),
         }
     }
 
@@ -338,11 +342,11 @@ impl Model {
                 self.shown = None;
                 return Order::Look;
             }
-            KeyCode::Char(digit @ '1'..='4') => {
+            KeyCode::Char(digit @ '1'..='5') => {
                 return self.see(View::ALL[digit as usize - '1' as usize]);
             }
             KeyCode::Tab => return self.step(1),
-            KeyCode::BackTab => return self.step(3),
+            KeyCode::BackTab => return self.step(View::ALL.len() - 1),
             KeyCode::Down | KeyCode::Char('j') => self.move_by(1),
             KeyCode::Up | KeyCode::Char('k') => self.move_by(-1),
             KeyCode::PageDown => self.move_by(10),
@@ -397,6 +401,7 @@ impl Model {
             View::Jobs => self.on_job(code, at),
             View::Failures => self.on_kind(code, at),
             View::Workers => self.on_worker(code, at),
+            View::Alerts => Order::Nothing,
         }
     }
 
@@ -546,6 +551,7 @@ mod tests {
                 more: false,
             }),
             job: None,
+            alerts: None,
         }
     }
 

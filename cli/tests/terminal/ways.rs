@@ -295,6 +295,25 @@ fn the_doctor_tells_by_its_status() {
 }
 
 #[test]
+fn alerts_are_told_by_the_status_too() {
+    let Both { redis, ways, .. } = both(true);
+    enqueue(&redis, Welcome { user: 1 }, 3600);
+    ways[0].ok(&["queue", "pause", "mail", "--yes"]);
+    // The application may show a list that is a second old.
+    for way in &ways {
+        let found = until(|| {
+            let ran = way.run(&["alerts", "--json"]);
+            let found: Value = serde_json::from_str(&ran.out).unwrap();
+            let rules = texts(&found["alerts"], "rule");
+            rules.iter().any(|rule| rule == "queue_paused").then_some(ran.status)
+        });
+        assert_eq!(found, 6);
+        let ran = way.run(&["alerts"]);
+        assert!(ran.status == 6 && ran.out.contains("queue_paused"), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_store_in_a_process_is_reached_by_rest() {
     let host = Host::start(None, true);
     let way = Way::rest(&host);
