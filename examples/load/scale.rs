@@ -204,7 +204,7 @@ async fn enqueue(queue: &rocket_jobqueue::JobQueue, queues: &[String], jobs: u64
     for first in (0..jobs).step_by(fill::BATCH as usize) {
         let some = first..jobs.min(first + fill::BATCH);
         let drafts =
-            some.map(|n| Draft::new(Noop::new(n)).queue(queues[(n % many) as usize].as_str()));
+            some.map(|n| Draft::new(Noop::new(n)).queue(queues[(n % many) as usize].clone()));
         for stored in queue.enqueue_all(drafts).await {
             stored?;
         }

@@ -103,6 +103,7 @@ async fn a_queue_that_a_worker_announced_first_has_its_own_archive_limits(
         status: "active",
         started: START,
         running: Vec::new(),
+        details: rocket_jobqueue::inspect::WorkerDetails::default(),
     };
     on.broker.announce(&worker).await.unwrap();
 

@@ -47,6 +47,7 @@ async fn a_worker_is_announced_repeatedly_and_retired(
         status: "active",
         started: START,
         running: Vec::new(),
+        details: rocket_jobqueue::inspect::WorkerDetails::default(),
     };
     for status in ["active", "active", "stopped"] {
         worker.status = status;
