@@ -51,6 +51,11 @@ impl Asked {
         let queue = request.rocket().state::<JobQueue>().cloned();
         Self { actor: actor_of(request), from, queue }
     }
+
+    /// Who asks, as the application's guard names them; empty if it does not.
+    pub(crate) fn actor(&self) -> &str {
+        self.actor.as_deref().unwrap_or_default()
+    }
 }
 
 /// Records a change: in the log with the target `rocket_jobqueue::audit`, so that a subscriber can keep

@@ -150,7 +150,7 @@ pub(crate) async fn change(
     id: &str,
     body: JsonBody<UpdateBody>,
 ) -> Done {
-    let update = body.parsed()?.update()?;
+    let update = body.parsed()?.update()?.by(asked.actor());
     queue.redacted_inspector().update_worker(id, &update).await?;
     audit(&asked, "worker changed", "", id);
     Ok(NoContent)
@@ -172,7 +172,7 @@ pub(crate) async fn change_all(
     body: JsonBody<UpdateBody>,
 ) -> JsonResult<AskedWorkers> {
     let update = body.parsed()?.update()?;
-    ask_all(queue, &asked, &update, "all workers changed").await
+    ask_all(queue, &asked, update, "all workers changed").await
 }
 
 /// # Quiet a worker
@@ -182,7 +182,8 @@ pub(crate) async fn change_all(
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-workers", operation_id = "quiet-worker"))]
 #[post("/workers/<id>/quiet")]
 pub(crate) async fn quiet(_access: ActAccess, asked: Asked, queue: &JobQueue, id: &str) -> Done {
-    queue.redacted_inspector().update_worker(id, &WorkerUpdate::new().quiet()).await?;
+    let update = WorkerUpdate::new().quiet().by(asked.actor());
+    queue.redacted_inspector().update_worker(id, &update).await?;
     audit(&asked, "worker made quiet", "", id);
     Ok(NoContent)
 }
@@ -193,7 +194,8 @@ pub(crate) async fn quiet(_access: ActAccess, asked: Asked, queue: &JobQueue, id
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-workers", operation_id = "resume-worker"))]
 #[post("/workers/<id>/resume")]
 pub(crate) async fn resume(_access: ActAccess, asked: Asked, queue: &JobQueue, id: &str) -> Done {
-    queue.redacted_inspector().update_worker(id, &WorkerUpdate::new().resume()).await?;
+    let update = WorkerUpdate::new().resume().by(asked.actor());
+    queue.redacted_inspector().update_worker(id, &update).await?;
     audit(&asked, "worker resumed", "", id);
     Ok(NoContent)
 }
@@ -211,7 +213,7 @@ pub(crate) async fn quiet_all(
     asked: Asked,
     queue: &JobQueue,
 ) -> JsonResult<AskedWorkers> {
-    ask_all(queue, &asked, &WorkerUpdate::new().quiet(), "all workers made quiet").await
+    ask_all(queue, &asked, WorkerUpdate::new().quiet(), "all workers made quiet").await
 }
 
 /// # Resume all workers
@@ -227,17 +229,18 @@ pub(crate) async fn resume_all(
     asked: Asked,
     queue: &JobQueue,
 ) -> JsonResult<AskedWorkers> {
-    ask_all(queue, &asked, &WorkerUpdate::new().resume(), "all workers resumed").await
+    ask_all(queue, &asked, WorkerUpdate::new().resume(), "all workers resumed").await
 }
 
 /// Asks all processes, and logs it under this name.
 async fn ask_all(
     queue: &JobQueue,
     asked: &Asked,
-    update: &WorkerUpdate,
+    update: WorkerUpdate,
     action: &str,
 ) -> JsonResult<AskedWorkers> {
-    let workers = queue.redacted_inspector().update_workers(update).await?;
+    let update = update.by(asked.actor());
+    let workers = queue.redacted_inspector().update_workers(&update).await?;
     audit(asked, action, "", &workers.to_string());
     Ok(Json(AskedWorkers { workers }))
 }

@@ -17,7 +17,8 @@ async fn until(client: &Client, is_so: impl Fn(&Value) -> bool) -> Value {
 
 #[tokio::test]
 async fn a_worker_is_made_quiet_resumed_and_changed() {
-    let client = start(fairing().set("jobqueue.concurrency", 3).version("2.4.1")).await;
+    let named = fairing().admin_guard_named::<Operator>(|_| "ann".to_owned());
+    let client = start(named.set("jobqueue.concurrency", 3).version("2.4.1")).await;
     let worker = until(&client, |_| true).await;
     let id = worker["server_id"].as_str().unwrap().to_owned();
     let details = &worker["details"];
@@ -33,7 +34,7 @@ async fn a_worker_is_made_quiet_resumed_and_changed() {
     done(&client, Method::Post, &format!("/workers/{id}/quiet"), None).await;
     let worker = until(&client, |one| one["details"]["state"] == "quiet").await;
     let change = &worker["changes"][0];
-    assert_eq!(change["setting"], "quiet", "{change}");
+    assert_eq!((&change["setting"], &change["by"]), (&json!("quiet"), &json!("ann")), "{change}");
     assert_eq!((&change["value"], &change["applied"]), (&json!(1), &json!(true)), "{change}");
     assert_eq!((&change["until"], &change["for_all"]), (&Value::Null, &json!(false)), "{change}");
     done(&client, Method::Post, &format!("/workers/{id}/resume"), None).await;

@@ -269,14 +269,14 @@ fn mebibytes(bytes: u64) -> String {
 #[post("/ui/servers/<id>/quiet", data = "<body>")]
 async fn quiet(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
     act.expect_no_fields(body).await?;
-    one(&act, id, &WorkerUpdate::new().quiet(), "worker made quiet", "quiet").await
+    one(&act, id, WorkerUpdate::new().quiet(), "worker made quiet", "quiet").await
 }
 
 /// Lets one process dequeue again.
 #[post("/ui/servers/<id>/resume", data = "<body>")]
 async fn resume(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
     act.expect_no_fields(body).await?;
-    one(&act, id, &WorkerUpdate::new().resume(), "worker resumed", "unquiet").await
+    one(&act, id, WorkerUpdate::new().resume(), "worker resumed", "unquiet").await
 }
 
 /// Changes slots and weights of one process.
@@ -284,7 +284,7 @@ async fn resume(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
 async fn change(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
     let form = read(&act, body).await?;
     match update(&form) {
-        Ok(update) => one(&act, id, &update, "worker changed", "worker").await,
+        Ok(update) => one(&act, id, update, "worker changed", "worker").await,
         Err(error) => act.redirect(Err(error)),
     }
 }
@@ -294,7 +294,7 @@ async fn change(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
 async fn quiet_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
     let form = read(&act, body).await?;
     match for_hours(&form, WorkerUpdate::new().quiet()) {
-        Ok(update) => of_all(&act, &update, "all workers made quiet", "quiet").await,
+        Ok(update) => of_all(&act, update, "all workers made quiet", "quiet").await,
         Err(error) => act.redirect(Err(error)),
     }
 }
@@ -303,7 +303,7 @@ async fn quiet_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
 #[post("/ui/servers/resume", data = "<body>")]
 async fn resume_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
     act.expect_no_fields(body).await?;
-    of_all(&act, &WorkerUpdate::new().resume(), "all workers resumed", "unquiet").await
+    of_all(&act, WorkerUpdate::new().resume(), "all workers resumed", "unquiet").await
 }
 
 /// Changes the slots of all processes.
@@ -311,7 +311,7 @@ async fn resume_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
 async fn change_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
     let form = read(&act, body).await?;
     match update(&form) {
-        Ok(update) => of_all(&act, &update, "all workers changed", "worker").await,
+        Ok(update) => of_all(&act, update, "all workers changed", "worker").await,
         Err(error) => act.redirect(Err(error)),
     }
 }
@@ -378,12 +378,13 @@ fn for_hours(form: &Form, update: WorkerUpdate) -> Result<WorkerUpdate, Error> {
 async fn one(
     act: &Act<'_>,
     id: &str,
-    update: &WorkerUpdate,
+    update: WorkerUpdate,
     action: &str,
     done: &str,
 ) -> FormResult {
     let inspector = act.site.inspector();
-    let asked = inspector.update_worker(id, update).await;
+    let update = update.by(act.asked.actor());
+    let asked = inspector.update_worker(id, &update).await;
     if asked.is_ok() {
         await_applied(&inspector, Some(id)).await;
     }
@@ -394,9 +395,10 @@ async fn one(
 }
 
 /// Asks all processes, waits a moment for them, and goes back to the list.
-async fn of_all(act: &Act<'_>, update: &WorkerUpdate, action: &str, done: &str) -> FormResult {
+async fn of_all(act: &Act<'_>, update: WorkerUpdate, action: &str, done: &str) -> FormResult {
     let inspector = act.site.inspector();
-    let asked = inspector.update_workers(update).await;
+    let update = update.by(act.asked.actor());
+    let asked = inspector.update_workers(&update).await;
     if asked.is_ok() {
         await_applied(&inspector, None).await;
     }
