@@ -10,7 +10,7 @@ use super::Answer;
 use crate::time::Timestamp;
 
 /// Maximum entries that are kept; the oldest ones make room.
-pub const MAX_AUDIT_ENTRIES: usize = 1000;
+pub(crate) const MAX_AUDIT_ENTRIES: usize = 1000;
 
 /// Something an operator did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

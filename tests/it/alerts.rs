@@ -280,8 +280,8 @@ async fn the_rules_and_the_dashboard_name_metrics_and_alerts_that_there_are() {
         }
     }
     assert!(queries.len() > 20, "{}", queries.len());
-    let named: Vec<_> =
-        metrics_in(&rules).into_iter().chain(metrics_in(&queries.join(" "))).collect();
+    let queries = queries.join(" ");
+    let named: Vec<_> = metrics_in(&rules).into_iter().chain(metrics_in(&queries)).collect();
     assert!(named.len() > 15, "{named:?}");
     for name in named {
         assert!(is_there(name), "{name} in {:?}", kinds);
