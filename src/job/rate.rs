@@ -208,9 +208,11 @@ impl RateNumbers {
         state.next.min(now + self.spacing + self.early)
     }
 
-    /// The planned instant of a start now.
+    /// The planned instant of a start now. A plan that is older than a window says nothing.
     fn base(&self, state: &RateState, now: i64, behind: bool) -> i64 {
-        self.next_even(state, now).max(if behind { now - self.late } else { now })
+        let even = self.next_even(state, now);
+        let is_late = behind && even > now - self.per;
+        even.max(if is_late { now - self.late } else { now })
     }
 
     /// When the window has room for one more.
@@ -352,8 +354,8 @@ mod tests {
         let rate = Rate::parse("10/1s").unwrap();
         let mut state = RateState::default();
         for now in [5_000_000, 60_000_000] {
-            assert_eq!(rate.admits(&state, now, false), 1);
-            rate.start(&mut state, now, false);
+            assert_eq!((rate.admits(&state, now, false), rate.admits(&state, now, true)), (1, 1));
+            rate.start(&mut state, now, true);
             assert_eq!(rate.next_at(&state, now), now + 100_000);
         }
         let burst = rate.burst(4);

@@ -36,6 +36,9 @@ local function limits()
   -- Number of pending jobs above which a look admits one job of a pair a second, so that no key
   -- starves and pending does not grow.
   local CROWDED = 1000
+  -- Number of pending jobs below which a job that comes behind others of its pair lets the first of
+  -- these go.
+  local FEW = 100
   -- Waiting jobs that one script may still look at, over all pairs.
   local left = 1000
 
@@ -236,9 +239,10 @@ local function limits()
   end
 
   -- The planned instant of a start now. `behind`: jobs waited, so that planned starts which are
-  -- late are caught up on.
+  -- late are caught up on, unless that plan is older than a window. Twin of RateNumbers::base.
   local function base_of(pair, rate, behind)
-    return math.max(next_even(pair, rate), behind and now - rate.late or now)
+    local even = next_even(pair, rate)
+    return math.max(even, behind and even > now - rate.per and now - rate.late or now)
   end
 
   -- One of the last starts of a pair, the newest of which has index 0: its microsecond, and how many
@@ -269,9 +273,9 @@ local function limits()
   end
   tools.rate_admits_at = rate_admits_at
 
-  -- How many jobs of a pair may start now that have waited, at most `most`. Twin of Rate::admits.
-  local function starts_now(pair, rate, most)
-    local even = math.floor((now + rate.early - base_of(pair, rate, true)) / rate.spacing) + 1
+  -- How many jobs of a pair may start now, at most `most`. Twin of Rate::admits.
+  local function starts_now(pair, rate, most, behind)
+    local even = math.floor((now + rate.early - base_of(pair, rate, behind)) / rate.spacing) + 1
     most = math.min(most, even)
     local room, index = room_in_group(pair, rate), rate.groups - 1
     while room < most and index >= 0 do
@@ -394,7 +398,7 @@ local function limits()
     if known.damaged or size_of(key) == 0 then return 0 end
     local limit = limit_of(pair)
     if limit and limit.most then most = math.min(most, limit.most - size_of(use_key(pair))) end
-    if limit and limit.rate then most = starts_now(pair, limit.rate, most) end
+    if limit and limit.rate then most = starts_now(pair, limit.rate, most, true) end
     local admitted, looked = 0, 0
     while admitted < most and looked < 2 * MAX_ADMITTED and left > 0 do
       local ids = redis.call('ZRANGE', key, 0, math.min(most - admitted, left) - 1)
@@ -477,20 +481,47 @@ local function limits()
     if #found > 0 then take(id, found, 0) end
   end
 
-  -- Moves jobs without room that were just added to pending at its head to where they wait.
+  -- How many jobs of a pair that did not wait may start now.
+  local function room_of(pair, limit)
+    local room = MAX_ADMITTED
+    if limit.most then room = math.min(room, limit.most - size_of(use_key(pair))) end
+    if limit.rate then room = starts_now(pair, limit.rate, room, false) end
+    return room
+  end
+
+  -- Moves jobs without room that were just added to pending at its head to where they wait. What
+  -- stands in pending has no place yet, so of one call only as many of a pair stay as may start.
+  -- Starting one of them brings the next.
   function tools.hold_back(ids)
+    local rooms = {}
     for _, id in ipairs(ids) do
       local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'x_wait', 'state')
       local turn = waited(task[2])
-      for _, one in ipairs(task[1] and task[3] == 'pending' and pairs_of(task[1]) or {}) do
+      local found = task[1] and task[3] == 'pending' and pairs_of(task[1]) or {}
+      local stays = true
+      for _, one in ipairs(found) do
         local pair, limit = one.name, one.limit
-        if size_of(wait_key(pair)) > 0 or not has_room(pair, limit, id) then
+        rooms[pair] = rooms[pair] or room_of(pair, limit)
+        if rooms[pair] < 1 or size_of(wait_key(pair)) > 0 or not has_room(pair, limit, id) then
+          stays = false
           if redis.pcall('LREM', Q .. 'pending', 1, id) == 1 then
             park(id, pair, limit, turn)
-            if has_room(pair, limit, id) then pass_on(pair) end
+            if rooms[pair] > 0 and has_room(pair, limit, id) then
+              local pending = redis.pcall('LLEN', Q .. 'pending')
+              if type(pending) == 'number' and pending < FEW then
+                pass_on(pair)
+              else
+                -- Those in pending are probably of this pair.
+                redis.pcall('ZADD', Q .. 'x:lim:keys', 'LT', whole(now + SECOND), pair)
+                look_at(now + SECOND)
+              end
+            end
           end
           break
         end
+      end
+      if stays then
+        for _, one in ipairs(found) do rooms[one.name] = rooms[one.name] - 1 end
       end
     end
   end
