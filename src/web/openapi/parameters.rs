@@ -98,7 +98,8 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
         ),
         "on_conflict" => (
             "If another job has that lock: 409 (the default), that job as it is, that job replaced \
-             by this one while it waits, or its lock and due time extended.",
+             by this one while it waits (this one kept until that has ended where it runs), or its \
+             lock and due time extended.",
             json!({
                 "type": "string",
                 "enum": ["", "reject", "existing", "replace", "extend"]
