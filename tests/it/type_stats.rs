@@ -105,13 +105,10 @@ async fn what_handlers_did_is_shown_by_rest_and_on_pages() {
     assert_eq!(get(&client, "/types/none").await.0, 404);
 
     // The failed jobs say which version failed, and are found by it.
-    let page = queue.inspector().jobs_of_type(
-        &QueueName::new("default").unwrap(),
-        JobState::Archived,
-        Send::TYPE,
-        &Default::default(),
-    );
-    let failed = page.await.unwrap().rows;
+    let (name, first) = (QueueName::new("default").unwrap(), Default::default());
+    let inspector = queue.inspector();
+    let page = inspector.jobs_of_type(&name, JobState::Archived, Send::TYPE, &first).await;
+    let failed = page.unwrap().rows;
     assert_eq!(failed.len(), 2);
     assert!(failed.iter().all(|row| row.job().unwrap().version.as_deref() == Some("2.4.1")));
     let (_, found) = get(&client, "/ui/jobs?q=version:2.4.1").await;
