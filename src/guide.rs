@@ -21,6 +21,7 @@
 //! | [Configuration](configuration) | every key with its default |
 //! | [HTTP API](http_api), [roles], [clients], [terminal] | routes, access, dashboard; from a shell |
 //! | [Rate limit](rate_limit) | limits for any Rocket application |
+//! | [Monitoring](monitoring) | rules for Prometheus, a dashboard for Grafana |
 //! | [Operations](operations) | what a person on call should know |
 //! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
 //! | [Performance](performance), [scaling] | figures and their causes; how many masters and workers a number of jobs takes |
@@ -46,6 +47,7 @@ pages! {
     limits = "docs/guide/limits.md",
     testing = "docs/guide/testing.md",
     operating = "docs/guide/operating.md",
+    monitoring = "docs/monitoring.md",
     moving = "docs/guide/moving.md",
     deploying = "docs/guide/deploying.md",
     troubleshooting = "docs/guide/troubleshooting.md",
