@@ -103,7 +103,10 @@ fn headline(model: &Model, stale: Option<DateTime<Utc>>, now: DateTime<Utc>) -> 
     let at = model.look.as_ref().map(|look| local(look.at, now)).unwrap_or_default();
     let (words, style) = match (stale, &model.lost) {
         (None, _) => (format!("live, {at}"), Style::new()),
-        (Some(_), Some(why)) => (format!("connection lost, as of {at}: {why}"), alarm(model.color)),
+        (Some(_), Some(lost)) => {
+            let what = if lost.is_away { "connection lost" } else { "refused" };
+            (format!("{what}, as of {at}: {}", lost.why), alarm(model.color))
+        }
         (Some(at), None) => {
             let silent = span(Duration::from_secs((now - at).num_seconds().unsigned_abs()));
             let at = local(at, now);
@@ -409,6 +412,10 @@ fn workers(model: &Model, paint: &Paint, now: DateTime<Utc>, frame: &mut Frame<'
 fn alerts(model: &Model, paint: &Paint, now: DateTime<Utc>, frame: &mut Frame<'_>, area: Rect) {
     let Some(found) = model.look.as_ref().and_then(|look| look.alerts.as_ref()) else {
         return empty(frame, area, "Looking…");
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => return empty(frame, area, why),
     };
     let warnings = unchecked(found);
     let rows = list(&found["alerts"]).iter().map(|alert| {

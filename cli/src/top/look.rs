@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::failure::Outcome;
+use crate::failure::{Exit, Outcome};
 use crate::store::{JobPlace, Store, list};
 
 /// Jobs that a list shows.
@@ -34,8 +34,8 @@ pub(crate) struct Look {
     /// The jobs of this query, and whether there are more.
     pub jobs: Option<Jobs>,
     pub job: Option<(Value, Option<String>)>,
-    /// What needs attention, as it was answered.
-    pub alerts: Option<Value>,
+    /// What needs attention, as it was answered; or why it is not known.
+    pub alerts: Option<Result<Value, String>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(crate) async fn look(store: &Arc<dyn Store>, wanted: &Wanted) -> Outcome<Loo
         None => None,
     };
     let alerts = match wanted.alerts {
-        true => Some(store.alerts().await?),
+        true => Some(attention(store).await?),
         false => None,
     };
     Ok(Look { at, began, queues, servers, jobs, job, alerts })
@@ -72,7 +72,6 @@ pub(crate) async fn look(store: &Arc<dyn Store>, wanted: &Wanted) -> Outcome<Loo
 
 /// The first jobs of a query. A wrong query is shown, not an outage.
 async fn search(store: &Arc<dyn Store>, query: &str) -> Outcome<Jobs> {
-    use crate::failure::Exit;
     let found = store.search(query, MAX_JOBS, None).await;
     let (rows, more) = match found {
         Ok(page) => (Ok(list(&page["rows"]).to_vec()), !page["next"].is_null()),
@@ -84,13 +83,26 @@ async fn search(store: &Arc<dyn Store>, query: &str) -> Outcome<Jobs> {
 
 /// One job and why it is not running; nothing once it is gone.
 async fn one(store: &Arc<dyn Store>, place: &JobPlace) -> Outcome<Option<(Value, Option<String>)>> {
-    use crate::failure::Exit;
     match store.job(place).await {
         Ok(job) => {
             let why = store.explain(place).await.ok();
             Ok(Some((job, why.and_then(|why| why["sentence"].as_str().map(str::to_owned)))))
         }
         Err(failure) if failure.exit == Exit::NotFound => Ok(None),
-        Err(failure) => Err(failure),
+        Err(failure) if failure.exit == Exit::Unreachable => Err(failure),
+        // A damaged job is shown as such, and is no outage.
+        Err(failure) => {
+            let job = json!({ "queue": place.queue, "id": place.id, "state": "unreadable" });
+            Ok(Some((job, Some(failure.message))))
+        }
+    }
+}
+
+/// What needs attention; or why that is not known, as of an application that has no such list.
+async fn attention(store: &Arc<dyn Store>) -> Outcome<Result<Value, String>> {
+    match store.alerts().await {
+        Ok(found) => Ok(Ok(found)),
+        Err(failure) if failure.exit == Exit::Unreachable => Err(failure),
+        Err(failure) => Ok(Err(failure.message)),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::look::{Look, Wanted};
 use crate::commands::worker;
-use crate::failure::Outcome;
+use crate::failure::{Exit, Outcome};
 use crate::store::{JobPlace, Store, Then, Verb, WorkerChange, count, text};
 
 /// Beyond the interval between two looks, the store may be silent for this long before its figures
@@ -87,7 +87,7 @@ impl Action {
                 for row in found.rows.iter().filter(|row| verb.permits(text(&row["state"]))) {
                     match store.act(&place_of(row), verb).await {
                         Ok(()) => done += 1,
-                        Err(failure) if failure.exit == crate::failure::Exit::Unreachable => {
+                        Err(failure) if failure.exit == Exit::Unreachable => {
                             return Err(failure.about(&format!("{done} jobs were {}", verb.done())));
                         }
                         // It has moved on.
@@ -152,6 +152,13 @@ fn place_of(row: &Value) -> JobPlace {
     JobPlace { queue: text(&row["queue"]).to_owned(), id: text(&row["id"]).to_owned() }
 }
 
+/// Why there are no newer figures.
+pub(crate) struct Lost {
+    /// Nobody answers. Otherwise the answer is a refusal, such as of a token that has expired.
+    pub is_away: bool,
+    pub why: String,
+}
+
 pub(crate) struct Model {
     pub store: String,
     pub color: bool,
@@ -164,7 +171,7 @@ pub(crate) struct Model {
     fresh: Duration,
     pub rates: HashMap<String, Rate>,
     /// Since the last look that succeeded: why a later one did not.
-    pub lost: Option<String>,
+    pub lost: Option<Lost>,
     /// The keys of the selected rows, so that a row stays selected when the list moves.
     selected: HashMap<&'static str, String>,
     pub query: String,
@@ -218,7 +225,10 @@ impl Model {
                     self.look.as_ref().map_or_else(HashMap::new, |last| rates(last, &look));
                 (self.look, self.lost, self.came) = (Some(look), None, Instant::now());
             }
-            Err(failure) => self.lost = Some(failure.message),
+            Err(failure) => {
+                let is_away = failure.exit == Exit::Unreachable;
+                self.lost = Some(Lost { is_away, why: failure.message });
+            }
         }
     }
 
@@ -533,7 +543,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::failure::{Exit, Failure};
+    use crate::failure::Failure;
     use crate::top::look::Jobs;
 
     fn look(query: &str, rows: Value, ended: u64) -> Look {
