@@ -35,7 +35,7 @@ async fn show(_access: AuditAccess, site: Site<'_>, page: Option<&str>) -> HtmlP
             }
         }
     });
-    site.respond(NavPage::Elsewhere, texts.audit_title, content)
+    site.respond(NavPage::Audit, texts.audit_title, content)
 }
 
 /// The table.

@@ -39,6 +39,8 @@ pub(crate) enum NavPage {
     Servers,
     /// The Redis servers and their settings.
     Store,
+    /// Who did what.
+    Audit,
     /// The job types to enqueue by hand.
     Enqueue,
     /// A page below one of these.
@@ -173,13 +175,14 @@ fn framed(site: &Site<'_>, status: Status, place: NavPage, title: &str, content:
                     }
                     (content)
                 }
-                footer {
-                    nav aria-label=(texts.nav_more) {
-                        a href={ (base) "/ui/audit" } { (texts.audit_title) }
-                        @if config.register_route {
-                            a href={ (base) "/ui/register" } { (texts.nav_register) }
+                @if docs || config.register_route {
+                    footer {
+                        nav aria-label=(texts.nav_more) {
+                            @if config.register_route {
+                                a href={ (base) "/ui/register" } { (texts.nav_register) }
+                            }
+                            @if docs { a href={ (base) "/docs" } { "API" } }
                         }
-                        @if docs { a href={ (base) "/docs" } { "API" } }
                     }
                 }
             }
@@ -228,6 +231,7 @@ fn side(site: &Site<'_>, place: NavPage) -> Markup {
             &[
                 (NavPage::Servers, "/ui/servers", texts.workers_title),
                 (NavPage::Store, "/ui/store", texts.store_title),
+                (NavPage::Audit, "/ui/audit", texts.audit_title),
             ],
         ),
     ];
