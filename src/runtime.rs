@@ -322,7 +322,7 @@ impl Runtime {
         if self.watches {
             let look = Arc::clone(&self.alerts).keep_looking(self.aside_inspector());
             tasks.spawn(probe.clone().run_until_cancelled_owned(look));
-            let minutes = record_minutes(Arc::clone(self.aside()));
+            let minutes = record_minutes(Arc::clone(&self.broker));
             tasks.spawn(probe.clone().run_until_cancelled_owned(minutes));
             let (log, broker) = (Arc::clone(&self.audit), Arc::clone(&self.broker));
             tasks.spawn(log.keep_writing(broker, probe.clone()));

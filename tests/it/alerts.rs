@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::anybody::Anybody;
-use crate::support::{RedisServer, until};
+use crate::support::{PATIENCE, RedisServer, until};
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
 use rocket::request::{FromRequest, Outcome, Request};
@@ -15,7 +15,8 @@ use rocket_jobqueue::internals::{
     AnnouncedPeriodicJob, Announcement, Broker, PeriodicStore, PoolSettings, RedisPool, Running,
     Topology,
 };
-use rocket_jobqueue::{Clock, JobQueue, JobQueueFairing, JobRecord, NewJob, QueueName};
+use rocket_jobqueue::limits::Limit;
+use rocket_jobqueue::{Clock, JobError, JobQueue, JobQueueFairing, JobRecord, NewJob, QueueName};
 use serde_json::{Value, json};
 
 const BASE: &str = "/api/dm-jobqueue";
@@ -227,22 +228,24 @@ async fn what_nobody_counted_by_minute_is_unknown_and_not_zero() {
         minutes.map(|minute| minute[field].as_u64().unwrap()).sum()
     };
     assert_eq!((sum("processed"), sum("failed"), &found["is_whole"]), (46, 2, &json!(false)));
-    // A queue without any attempt today has had none in the last hour, unless it is early.
-    let quiet = hour("quiet").await;
-    assert_eq!((&quiet["is_whole"], &quiet["minutes"]), (&json!(true), &json!([])));
+    // A queue that never had an attempt has had none in the last hour.
+    assert_eq!(hour("quiet").await["is_whole"], json!(true));
     for page in ["/ui", "/ui/queues/bills"] {
         let page = text(&client, page).await;
         assert!(page.contains("46 in total") && page.contains("Not complete: before "), "{page}");
     }
-    // Without any record it is unknown.
-    redis.cli(&["DEL", "asynq:{bills}:x:minutes"]);
-    let found = hour("bills").await;
-    assert_eq!((&found["is_whole"], &found["counted_since"]), (&json!(false), &json!(null)));
-    let page = text(&client, "/ui/queues/bills").await;
-    assert!(page.contains("Unknown: nobody counts the attempts by minute of bills."), "{page}");
+    // Without any record it is unknown. The process may record the next minute in between.
+    until(async || {
+        redis.cli(&["DEL", "asynq:{bills}:x:minutes"]);
+        let found = hour("bills").await;
+        let page = text(&client, "/ui/queues/bills").await;
+        let is_told = page.contains("Unknown: nobody counts the attempts by minute of bills.");
+        (found["is_whole"] == false && found["counted_since"].is_null() && is_told).then_some(())
+    })
+    .await;
     // A record without a worker does not say that there was one.
     store.record_minute(&queue("bills")).await.unwrap();
-    assert_eq!(redis.cli(&["HLEN", "asynq:{bills}:x:minutes"]).trim(), "1");
+    assert_ne!(redis.cli(&["HLEN", "asynq:{bills}:x:minutes"]).trim(), "0");
     let job = NewJob::now(JobRecord::new("report", None, queue("bills")));
     let id = job.record.id.clone();
     store.enqueue(&[job]).await.unwrap();
@@ -258,13 +261,19 @@ fn metrics_in(text: &str) -> std::collections::BTreeSet<&str> {
 
 #[tokio::test]
 async fn the_rules_and_the_dashboard_name_metrics_and_alerts_that_there_are() {
-    let fairing = JobQueue::fairing().admin_guard::<Anybody>().set("jobqueue.store", "memory");
-    let client = start(fairing.set("jobqueue.allow_memory_in_release", true)).await;
-    let metrics = text(&client, "/metrics").await;
-    let kinds: std::collections::BTreeMap<&str, &str> =
-        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-    let is_there = |name: &str| {
-        let kind = |suffix: &str| kinds.get(name.strip_suffix(suffix)?).copied();
+    let fairing = JobQueue::fairing()
+        .admin_guard::<Anybody>()
+        .set("jobqueue.store", "memory")
+        .set("jobqueue.allow_memory_in_release", true)
+        .limit("default", Limit::new("smtp").concurrency(1))
+        .handle_raw("work", async |_, _| Ok::<_, JobError>(None));
+    let client = start(fairing).await;
+    client.rocket().state::<JobQueue>().unwrap().enqueue_raw("work", None).await.unwrap();
+    let is_there = |metrics: &str, name: &str| {
+        let kind = |suffix: &str| {
+            let name = format!("# TYPE {} ", name.strip_suffix(suffix)?);
+            metrics.lines().find_map(|line| line.strip_prefix(&name))
+        };
         kind("") == Some("gauge")
             || kind("_total") == Some("counter")
             || ["_bucket", "_count", "_sum"].iter().any(|one| kind(one) == Some("histogram"))
@@ -283,8 +292,16 @@ async fn the_rules_and_the_dashboard_name_metrics_and_alerts_that_there_are() {
     let queries = queries.join(" ");
     let named: Vec<_> = metrics_in(&rules).into_iter().chain(metrics_in(&queries)).collect();
     assert!(named.len() > 15, "{named:?}");
-    for name in named {
-        assert!(is_there(name), "{name} in {:?}", kinds);
+    // Some appear with the first attempt.
+    let began = std::time::Instant::now();
+    loop {
+        let metrics = text(&client, "/metrics").await;
+        let missing: Vec<_> = named.iter().filter(|name| !is_there(&metrics, name)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{missing:?} are missing in {metrics}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Each rule of ours that the file names is one, and all but the pause are named.
     let known: std::collections::BTreeSet<_> =
