@@ -149,6 +149,14 @@ tests() {
   cargo test --all-features --locked --no-fail-fast "$@"
 }
 
+# A folder for the tests' stores: in memory where there is room for them, since thousands of cases
+# sync a folder of their own. What a power failure leaves, they make themselves.
+stores_folder() {
+  local room
+  room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)
+  if [ -w /dev/shm ] && [ "${room:-0}" -ge 4000000 ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
+}
+
 # The test programs that are no fleets and do not measure or count: those run beside others, or alone.
 other_programs() {
   local file name
@@ -230,7 +238,7 @@ step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
 # On two cores: a test that waits for a lease or a failover leaves its core to others.
 beside "Tests of fleets" fleets
-step "Tests" tests --lib --test it -- --test-threads 3
+TMPDIR=$(stores_folder) step "Tests" tests --lib --test it -- --test-threads 4
 step "Tests of pages and programs" tests "${OTHERS[@]}"
 join "Tests of fleets"
 join "Program that compares APIs"
