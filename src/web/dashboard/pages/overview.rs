@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::alerts::page_of;
 use crate::web::dashboard::ui::charts::Uncounted;
-use crate::web::dashboard::ui::parts::{empty, fact, instant, more};
+use crate::web::dashboard::ui::parts::{empty, fact, grouped, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Texts, View, charts, layout};
@@ -188,12 +188,12 @@ fn sums(texts: &Texts, now: Timestamp, queues: &[QueueSummary]) -> Markup {
     html! {
         div.card.facts.sums {
             dl {
-                (fact((texts.state_name)(JobState::Pending), html! { (state(JobState::Pending)) }))
-                (fact((texts.state_name)(JobState::Active), html! { (state(JobState::Active)) }))
+                (fact((texts.state_name)(JobState::Pending), html! { (grouped(state(JobState::Pending))) }))
+                (fact((texts.state_name)(JobState::Active), html! { (grouped(state(JobState::Active))) }))
                 (fact(texts.longest_wait, html! { ((texts.span)(waited)) }))
                 (fact(texts.next_due, instant(texts, now, due)))
-                (fact(texts.processed_today, html! { (processed) }))
-                (fact(texts.failed_today, html! { (failed) }))
+                (fact(texts.processed_today, html! { (grouped(processed)) }))
+                (fact(texts.failed_today, html! { (grouped(failed)) }))
             }
         }
     }
@@ -228,8 +228,8 @@ fn row(reader: &Reader, now: Timestamp, summary: &QueueSummary) -> Row {
     let jobs = |state: JobState| {
         Cell::Value(html! {
             @match size(info, state) {
-                0 => { "0" }
-                jobs => { a href={ (here) "?state=" (state.as_str()) } { (jobs) } }
+                0 => { span.zero { "0" } }
+                jobs => { a href={ (here) "?state=" (state.as_str()) } { (grouped(jobs)) } }
             }
         })
     };
@@ -237,8 +237,8 @@ fn row(reader: &Reader, now: Timestamp, summary: &QueueSummary) -> Row {
     cells.extend([
         Cell::Value(html! { ((texts.span)(info.latency)) }),
         Cell::Value(instant(texts, now, info.next_due)),
-        Cell::Value(html! { (info.processed_today) }),
-        Cell::Value(html! { (info.failed_today) }),
+        Cell::Value(html! { (grouped(info.processed_today)) }),
+        Cell::Value(html! { (grouped(info.failed_today)) }),
     ]);
     Row::new(head, cells)
 }
