@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_was_not_counted_is_unknown_unless_there_was_nothing() {
-        let minute = |at| MinuteStats {
+        let minute = |at: i64| MinuteStats {
             at: Timestamp::from_secs(60 * at),
             processed: 5,
             failed: 0,
