@@ -1,6 +1,7 @@
 //! Changing worker processes while they run: making them quiet, resuming them, and giving them more
 //! or fewer slots and other weights.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Inspector;
@@ -239,7 +240,7 @@ impl Inspector {
     /// Asks all worker processes to change. Returns how many there are now that take changes. With an
     /// [end](WorkerUpdate::until) the request also holds for processes that start before it; each
     /// goes as far as its own `concurrency_max`. A queue that a process is not configured to serve
-    /// stays unserved. One script, and without an end one more per process.
+    /// stays unserved. One script, without an end one more per process.
     ///
     /// # Errors
     /// [`Error::is_invalid`] for values that no process could take; errors of the store, after which
@@ -258,7 +259,14 @@ impl Inspector {
             return Err(error);
         }
         // First, so that a process that starts meanwhile reads it or is among the others.
-        self.broker.request_of_all("", &update.changes(true, now)).await?;
+        // The inspector of an application without a namespace sees those of others too.
+        let mut namespaces: BTreeSet<&str> =
+            ours.iter().map(|(_, details)| details.namespace.as_str()).collect();
+        namespaces.insert("");
+        let changes = update.changes(true, now);
+        for namespace in namespaces {
+            self.broker.request_of_all(namespace, &changes).await?;
+        }
         if update.end.at(now).is_none() {
             let changes = update.changes(false, now);
             for (server, _) in &ours {

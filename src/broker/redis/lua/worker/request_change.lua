@@ -19,9 +19,9 @@ if now == '' then
 end
 local left = redis.call('PTTL', KEYS[1])
 for at = 4, #ARGV, 2 do
-  if ARGV[at + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[at])
-  else
+  -- Also before a write: after it, one that grows is admitted even if memory is full.
+  redis.call('HDEL', KEYS[1], ARGV[at])
+  if ARGV[at + 1] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[at], now .. ' ' .. ARGV[at + 1])
   end
 end
