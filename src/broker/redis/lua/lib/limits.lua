@@ -520,8 +520,10 @@ local function limits()
           break
         end
       end
-      if stays then
+      if stays and #found > 0 then
         for _, one in ipairs(found) do rooms[one.name] = rooms[one.name] - 1 end
+        -- It is before those that wait from now on.
+        if not turn then redis.call('HSET', Q .. 't:' .. id, 'x_wait', whole(now) .. ':') end
       end
     end
   end
