@@ -19,9 +19,9 @@ async fn a_worker_is_drained_resumed_and_given_slots_with_three_clicks_each(
 
     browser.click("nav a[href$='/ui/servers']").await;
     browser.until("h1", "Workers").await;
-    let quiet = "tbody form[action$='/quiet'] button";
-    browser.unfold("tbody details:has(form[action$='/quiet']) summary", quiet).await;
-    browser.until("tbody details[open] p", "Its running jobs finish").await;
+    let quiet = ".worker form[action$='/quiet'] button";
+    browser.unfold(".worker details:has(form[action$='/quiet']) summary", quiet).await;
+    browser.until(".worker details[open] p", "Its running jobs finish").await;
     browser.shoot(&format!("{name}-question")).await;
     browser.click(quiet).await;
     browser.until("[role=status]", "Asked to take no more jobs.").await;
@@ -34,12 +34,12 @@ async fn a_worker_is_drained_resumed_and_given_slots_with_three_clicks_each(
     };
     assert_eq!(sizes().await["pending"], 1);
 
-    browser.click("tbody form[action$='/resume'] button").await;
+    browser.click(".worker form[action$='/resume'] button").await;
     browser.until("tbody .tag", "running").await;
 
-    let change = "tbody form[action$='/change'] button";
-    browser.unfold("tbody details:has(form[action$='/change']) summary", change).await;
-    let slots = "tbody input[name='concurrency']";
+    let change = ".worker form[action$='/change'] button";
+    browser.unfold(".worker details:has(form[action$='/change']) summary", change).await;
+    let slots = ".worker input[name='concurrency']";
     assert_eq!(browser.value(slots).await, "2");
     browser.client.find(Locator::Css(slots)).await.unwrap().clear().await.unwrap();
     browser.client.find(Locator::Css(slots)).await.unwrap().send_keys("7").await.unwrap();

@@ -173,10 +173,11 @@ impl WorkerFleet {
         self.workers.push(command.spawn().unwrap());
     }
 
-    /// Ends a process as `kill -9` does.
-    pub fn kill(&mut self, nth: usize) {
+    /// Ends a process as `kill -9` does. Returns its id.
+    pub fn kill(&mut self, nth: usize) -> u32 {
         self.workers[nth].kill().unwrap();
         self.workers[nth].wait().unwrap();
+        self.workers[nth].id()
     }
 
     /// Recovers lost leases as another process would, whose threads are free.

@@ -66,10 +66,8 @@ fn workers(
         texts.queues,
         texts.worker_memory,
         texts.started,
-        texts.worker_change,
     ];
-    let rows: Vec<Row> =
-        servers.servers.iter().map(|server| row(texts, &here, now, server)).collect();
+    let rows: Vec<Row> = servers.servers.iter().map(|server| row(texts, now, server)).collect();
     html! {
         @if rows.is_empty() {
             (empty(texts.workers_none))
@@ -77,18 +75,33 @@ fn workers(
             (table(TableKind::Plain, texts.process, &columns, &rows))
         }
         (all(texts, &here, now, servers, of_all))
-        @for server in servers.servers.iter().filter(|server| !server.running.is_empty()) {
+        @for server in &servers.servers { (process(reader, &here, now, server)) }
+    }
+}
+
+/// What can be done with a process, and its jobs in flight. Below the table, whose cells have no
+/// room for forms.
+fn process(reader: &Reader, here: &str, now: Timestamp, server: &ServerInfo) -> Markup {
+    let texts = reader.texts;
+    html! {
+        div.worker {
             h2 { (server.host) ":" (server.pid) }
+            @match &server.details {
+                Some(details) => div.actions { (actions(texts, here, server, details)) },
+                None => p.hint { (texts.worker_fixed) },
+            }
             @if server.more_running > 0 {
                 p.hint { (texts.more_running) (server.more_running) }
             }
-            ul.running {
-                @for job in &server.running {
-                    li {
-                        (job_link(reader, &job.queue, &job.id, html! {
-                            (job.job_type) " " code { (job.id) }
-                        }))
-                        " " (instant(texts, now, job.started))
+            @if !server.running.is_empty() {
+                ul.running {
+                    @for job in &server.running {
+                        li {
+                            (job_link(reader, &job.queue, &job.id, html! {
+                                (job.job_type) " " code { (job.id) }
+                            }))
+                            " " (instant(texts, now, job.started))
+                        }
                     }
                 }
             }
@@ -96,8 +109,8 @@ fn workers(
     }
 }
 
-/// A process with its queues and their weights, what was changed in it, and the forms.
-fn row(texts: &Texts, here: &str, now: Timestamp, server: &ServerInfo) -> Row {
+/// A process with its queues and their weights, and what was changed in it.
+fn row(texts: &Texts, now: Timestamp, server: &ServerInfo) -> Row {
     let queues = html! {
         @for (nth, (name, weight)) in server.queues.iter().enumerate() {
             @if nth > 0 { ", " } (name) "=" (weight)
@@ -111,24 +124,22 @@ fn row(texts: &Texts, here: &str, now: Timestamp, server: &ServerInfo) -> Row {
         @if let Some(version) = version { br; span.hint { (version) } }
     };
     let status = html! {
-        @match details {
-            Some(details) => span.tag { ((texts.worker_state)(details.state)) },
-            None => (server.status)
+        // One child: on a telephone, each child of a cell is a column.
+        div {
+            @match details {
+                Some(details) => span.tag { ((texts.worker_state)(details.state)) },
+                None => (server.status)
+            }
+            (changes(texts, now, &server.changes))
         }
-        (changes(texts, now, &server.changes))
     };
     let memory = details.and_then(|details| details.memory);
-    let forms = match details {
-        Some(details) => actions(texts, here, server, details),
-        None => html! { span.hint { (texts.worker_fixed) } },
-    };
     let cells = vec![
         Cell::Value(status),
         Cell::Value(html! { (running) " / " (server.concurrency) }),
         Cell::Value(queues),
         Cell::Value(html! { @match memory { Some(bytes) => (mebibytes(bytes)), None => "–" } }),
         Cell::Value(instant(texts, now, server.started)),
-        Cell::Button(forms),
     ];
     Row::new(head, cells)
 }
@@ -136,9 +147,8 @@ fn row(texts: &Texts, here: &str, now: Timestamp, server: &ServerInfo) -> Row {
 /// The marks of what was changed or asked: value, who, until when.
 fn changes(texts: &Texts, now: Timestamp, changes: &[WorkerChangeInfo]) -> Markup {
     html! {
-        @for change in changes {
-            br;
-            span.hint {
+        @for change in changes.iter().filter(|change| !is_state(change)) {
+            div.hint {
                 ((texts.worker_changed)(change))
                 @if change.until.is_some() {
                     " · " (texts.worker_until) " " (instant(texts, now, change.until))
@@ -146,6 +156,12 @@ fn changes(texts: &Texts, now: Timestamp, changes: &[WorkerChangeInfo]) -> Marku
             }
         }
     }
+}
+
+/// Whether a change says no more than the state of the process.
+fn is_state(change: &WorkerChangeInfo) -> bool {
+    let is_plain = change.until.is_none() && change.by.is_none() && !change.for_all;
+    change.setting == "quiet" && change.applied && is_plain
 }
 
 /// The buttons and the form for one process.
@@ -194,7 +210,9 @@ fn form(texts: &Texts, here: &str, server: &ServerInfo, details: &WorkerDetails)
                 }
             }
             (time_field(texts, &id("hours"), false))
-            button.small type="submit" { ((texts.deed)(Deed::ChangeWorker).label) }
+            div.actions {
+                button.small type="submit" { ((texts.deed)(Deed::ChangeWorker).label) }
+            }
         }
     }
 }
@@ -227,14 +245,17 @@ fn all(
     };
     html! {
         h2 { (texts.workers_all) }
-        @if !of_all.is_empty() { p { (texts.workers_all_asked) (changes(texts, now, of_all)) } }
+        @if !of_all.is_empty() {
+            p { (texts.workers_all_asked) }
+            (changes(texts, now, of_all))
+        }
         div.actions {
             @let quiet = (texts.deed)(Deed::QuietWorkers);
             (asked(texts, Deed::QuietWorkers, html! {}, html! {
                 form method="post" action={ (here) "/quiet" } autocomplete="off" {
                     p { (quiet.consequence) }
                     (time_field(texts, "all-quiet-hours", true))
-                    button."small grave" type="submit" { (quiet.label) }
+                    div.actions { button."small grave" type="submit" { (quiet.label) } }
                 }
             }))
             (question(
@@ -253,7 +274,7 @@ fn all(
                             max=(most) placeholder=(texts.worker_as_configured);
                     }
                     (time_field(texts, "all-hours", true))
-                    button.small type="submit" { (change.label) }
+                    div.actions { button.small type="submit" { (change.label) } }
                 }
             }))
         }

@@ -287,7 +287,6 @@ pub(super) const TEXTS: Texts = Texts {
     queues: "Queues",
     worker_slots: "Slots in use",
     worker_memory: "Memory",
-    worker_change: "Change",
     worker_fixed: "A Go process or an older version: it takes no changes from here.",
     worker_as_configured: "as configured",
     worker_how_long: "For how long",

@@ -286,7 +286,6 @@ pub(super) const TEXTS: Texts = Texts {
     queues: "キュー",
     worker_slots: "使用中のスロット",
     worker_memory: "メモリ",
-    worker_change: "変更",
     worker_fixed: "Goのプロセスか以前のバージョンのため、ここからは変更できません。",
     worker_as_configured: "設定どおり",
     worker_how_long: "期間",

@@ -569,8 +569,6 @@ pub(crate) struct Texts {
     pub worker_slots: &'static str,
     /// Column: the memory of a worker process.
     pub worker_memory: &'static str,
-    /// Column: changing a worker process.
-    pub worker_change: &'static str,
     /// Instead of actions: a process that takes none.
     pub worker_fixed: &'static str,
     /// Placeholder: the configured value.
