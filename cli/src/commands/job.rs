@@ -153,7 +153,7 @@ const COLUMNS: [Column; 7] = [
     flexible("TYPE"),
     left("ID"),
     left("SINCE"),
-    right("RETRIES"),
+    right("RETRIES USED"),
     flexible("ERROR OR PAYLOAD"),
 ];
 
@@ -228,7 +228,7 @@ fn show(out: &Output, job: &Value, explanation: Option<&Value>) -> Outcome {
     let known = at.into_iter().filter(|(_, key)| !job[*key].is_null());
     facts.extend(known.map(|(name, key)| (name, when(&job[key], now))));
     facts.push((
-        "retries",
+        "retries used",
         Cell::new(format!("{} of {}", count(&job["retried"]), count(&job["max_retry"]))),
     ));
     let worker = &job["worker"];

@@ -468,7 +468,7 @@ fn job(model: &Model, paint: &Paint, now: DateTime<Utc>) -> Paragraph<'static> {
     ];
     lines.extend(why.as_ref().map(|why| fact("why", why.clone())));
     lines.push(fact(
-        "retries",
+        "retries used",
         format!("{} of {}", count(&job["retried"]), count(&job["max_retry"])),
     ));
     let at = moment(job).map(|at| format!("{} ({})", local(at, now), away(at, now)));
