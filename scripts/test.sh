@@ -249,7 +249,7 @@ beside "Interoperation with Go Asynq" scripts/interop.sh
 step "Tests on other servers" scripts/servers.sh gate
 join "Interoperation with Go Asynq"
 # After the programs of Asynq were built: one of its tests compares the verbs.
-step "Terminal" terminal
+beside "Terminal" terminal
 # Its processes mostly wait for leases to end.
 beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
@@ -258,6 +258,7 @@ step "Documentation and public names" scripts/public-api.sh
 step "Compatibility with the newest release" scripts/semver.sh
 step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
+join "Terminal"
 join "Fault campaign"
 step "The API against its document" scripts/check-api.sh
 
