@@ -24,7 +24,7 @@ use rocket_okapi::openapi_get_spec;
 use crate::registry::HandlerEntry;
 use crate::web::api::{
     alerts, audit, bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register,
-    search, status, store, workers,
+    search, status, store, types, workers,
 };
 
 pub(crate) use serve::document_route;
@@ -97,6 +97,8 @@ fn all_routes() -> OpenApi {
         periodic::list,
         periodic::runs,
         periodic::run,
+        types::list,
+        types::one,
         workers::list,
         workers::one,
         workers::change,

@@ -174,6 +174,7 @@ async fn the_same_ids_locks_and_keys_are_free_in_each_namespace() {
             key.starts_with(&format!("asynq:{{{name}:default}}:"))
                 || key.starts_with(&format!("asynq:x:idem:{name}:"))
                 || key == format!("asynq:x:audit:{name}")
+                || key.starts_with(&format!("asynq:x:{{{name}:types}}:"))
         });
         assert!(is_own || common.contains(key.as_str()), "{key}");
     }

@@ -81,7 +81,9 @@ local function histogram(text, at)
   if size == 0 then return {size = 0, from = at + 1, to = at + 1} end
   local first, width = byte(text, at + 1), byte(text, at + 2)
   local to = at + 3 + size * width
-  if width < 1 or to > #text + 1 then error('too short') end
+  if width < 1 or to > #text + 1 then
+    error('too short')
+  end
   return {size = size, first = first, width = width, from = at + 3, to = to}
 end
 
@@ -108,7 +110,9 @@ local function widen(parts, text, h, new)
   local first = math.min(h.first, new.first)
   local last = math.max(h.first + h.size, new.first + new.size) - 1
   local sums, most = {}, 0
-  for place = 0, h.size - 1 do sums[h.first + place] = count(text, h.from + place * h.width, h.width) end
+  for place = 0, h.size - 1 do
+    sums[h.first + place] = count(text, h.from + place * h.width, h.width)
+  end
   for _, one in ipairs(new.counts) do sums[one[1]] = (sums[one[1]] or 0) + one[2] end
   for bucket = first, last do most = math.max(most, sums[bucket] or 0) end
   local width = 1
