@@ -22,6 +22,7 @@ use crate::web::dashboard::ui::parts::{asked, button, empty, instant, job_link, 
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, Texts, View, layout};
+use crate::web::query::expect_known;
 
 /// The largest form that is read, in bytes: a process may have many queues.
 const MAX_FORM_BYTES: u64 = 256 << 10;
@@ -313,7 +314,8 @@ async fn change(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
 /// Makes all processes quiet.
 #[post("/ui/servers/quiet", data = "<body>")]
 async fn quiet_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
-    let form = read(&act, body).await?;
+    let form = Form::read(body, MAX_FORM_BYTES, &["hours"]).await;
+    let form = form.map_err(|problem| act.site.refused(&problem))?;
     match for_hours(&form, WorkerUpdate::new().quiet()) {
         Ok(update) => of_all(&act, update, "all workers made quiet", "quiet").await,
         Err(error) => act.redirect(Err(error)),
@@ -336,6 +338,9 @@ async fn change_all(act: Act<'_>, body: FormBody<'_>) -> FormResult {
         Err(error) => act.redirect(Err(error)),
     }
 }
+
+/// The fields of a form that changes something, beside one for each queue.
+const CHANGE_FIELDS: [&str; 2] = ["concurrency", "hours"];
 
 /// Reads a form whose fields depend on the queues of a process.
 async fn read(act: &Act<'_>, body: FormBody<'_>) -> Result<Form, HtmlPage> {
@@ -370,11 +375,10 @@ fn update(form: &Form) -> Result<WorkerUpdate, Error> {
                     None => update.configured_weight(queue),
                 }
             }
-            ("hours", _) => update,
             _ if name.starts_with("was.") => update,
             _ => {
-                let shown: String = name.chars().take(40).collect();
-                return Err(Error::invalid(format!("form field {shown:?} does not exist")));
+                expect_known("form field", name, &CHANGE_FIELDS)?;
+                update
             }
         };
     }
