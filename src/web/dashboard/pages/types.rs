@@ -256,17 +256,22 @@ fn chart(
     seconds: i64,
 ) -> Markup {
     let bar = |point: &TypePoint| {
-        let mut when = match seconds {
+        let when = match seconds {
             86_400 => point.at.date(),
             _ => clock(point.at),
         };
         let end = point.at.as_secs() + seconds;
         let is_new =
             |seen: &&VersionSeen| (point.at.as_secs()..end).contains(&seen.first_seen.as_secs());
-        for seen in versions.iter().rev().filter(is_new) {
-            when.push_str(&(texts.types_since)(&seen.version));
+        let new: Vec<&str> =
+            versions.iter().rev().filter(is_new).map(|seen| &*seen.version).collect();
+        Bar {
+            when,
+            all: point.figures.attempts(),
+            bad: point.figures.failed,
+            is_partial: false,
+            note: (!new.is_empty()).then(|| (texts.types_since)(&new.join(", "))),
         }
-        Bar { when, all: point.figures.attempts(), bad: point.figures.failed, is_partial: false }
     };
     bars(texts, caption, &points.iter().map(bar).collect::<Vec<_>>())
 }

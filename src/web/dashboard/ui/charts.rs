@@ -27,6 +27,8 @@ pub(crate) struct Bar {
     pub bad: u64,
     /// Whether something of this time was not counted.
     pub is_partial: bool,
+    /// What happened in its time, such as the first run of a version: marked by a line.
+    pub note: Option<String>,
 }
 
 /// Bars from left to right below a caption, with axes; nothing if all are empty. The script lets
@@ -89,6 +91,9 @@ fn drawing(texts: &Texts, label: &str, top: u64, bars: &[Bar]) -> Markup {
                     rect.room.partial[bar.is_partial] x=(nth * BAR_WIDTH) y="0" width=(BAR_WIDTH) height="100%" {}
                     @if bar.all > 0 { (part("ended", nth * BAR_WIDTH, bar.all)) }
                     @if bar.bad > 0 { (part("failed", nth * BAR_WIDTH, bar.bad)) }
+                    @if bar.note.is_some() {
+                        line.mark x1=(nth * BAR_WIDTH) x2=(nth * BAR_WIDTH) y1="0" y2=(CHART_HEIGHT) {}
+                    }
                 }
             }
         }
@@ -100,7 +105,7 @@ fn value(texts: &Texts, bar: &Bar) -> Markup {
     if bar.is_partial && bar.all == 0 && bar.bad == 0 {
         return html! { (bar.when) ": " (texts.chart_unknown) };
     }
-    html! { (bar.when) ": " (bar.all) @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) } }
+    html! { (bar.when) @if let Some(note) = &bar.note { " (" (note) ")" } ": " (bar.all) @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) } }
 }
 
 /// The end of the vertical axis: at least `most`, and even above 1, so that the middle is whole.
@@ -208,7 +213,7 @@ fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats], uncounted: &Unco
         let found = minutes.iter().find(|minute| minute.at == at);
         let (all, bad) = found.map_or((0, 0), |minute| (minute.processed, minute.failed));
         let is_partial = is_never_whole || whole_from.is_some_and(|from| at < from);
-        Bar { when: clock(at), all, bad, is_partial }
+        Bar { when: clock(at), all, bad, is_partial, note: None }
     };
     let caption = texts.chart_hour;
     bars(texts, caption, &(0..60).rev().map(bar).collect::<Vec<_>>())
@@ -221,6 +226,7 @@ pub(crate) fn days(texts: &Texts, days: &[DayStats]) -> Markup {
         all: day.processed,
         bad: day.failed,
         is_partial: false,
+        note: None,
     };
     let caption = (texts.chart_days)(days.len());
     bars(texts, &caption, &days.iter().rev().map(bar).collect::<Vec<_>>())
@@ -235,7 +241,7 @@ mod tests {
     }
 
     fn bar(all: u64, bad: u64) -> Bar {
-        Bar { when: "now".into(), all, bad, is_partial: false }
+        Bar { when: "now".into(), all, bad, is_partial: false, note: None }
     }
 
     #[test]
@@ -285,7 +291,7 @@ mod tests {
         }
         assert_eq!(ceiling(u64::MAX), u64::MAX);
         let days: Vec<Bar> = (0..90)
-            .map(|day| Bar { when: day.to_string(), all: 1, bad: 0, is_partial: false })
+            .map(|day| Bar { when: day.to_string(), all: 1, bad: 0, is_partial: false, note: None })
             .collect();
         assert_eq!(ticks(&days), ["0", "22", "44", "66", "89"]);
         assert_eq!(ticks(&days[..1]), ["0", "0"]);

@@ -416,7 +416,7 @@ pub(super) const TEXTS: Texts = Texts {
     types_versions: "Versions that ran jobs",
     types_first_seen: "First seen",
     types_last_seen: "Last seen",
-    types_since: |version| format!(", first with version {version}"),
+    types_since: |version| format!("first with version {version}"),
     version: "Version",
     of: |some, all| format!("{some} of {all}"),
     states_so_far: |length| format!("{length} so far"),

@@ -415,7 +415,7 @@ pub(super) const TEXTS: Texts = Texts {
     types_versions: "ジョブを実行したバージョン",
     types_first_seen: "最初の確認",
     types_last_seen: "最後の確認",
-    types_since: |version| format!("、バージョン{version}を最初に確認"),
+    types_since: |version| format!("バージョン{version}を最初に確認"),
     version: "バージョン",
     of: |some, all| format!("{all}回中{some}回"),
     states_so_far: |length| format!("{length}経過"),
