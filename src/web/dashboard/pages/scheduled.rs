@@ -115,8 +115,13 @@ fn timeline(texts: &Texts, now: Timestamp, due: &DueJobs) -> Markup {
     let (minutes, hours) = due.counts.split_at(split);
     // Overdue jobs belong to the first bar.
     let first_hour: u64 = minutes.iter().sum();
-    let bar =
-        |at: Timestamp, all: u64| Bar { when: charts::clock(at), all, bad: 0, is_partial: false };
+    let bar = |at: Timestamp, all: u64| Bar {
+        when: charts::clock(at),
+        all,
+        bad: 0,
+        is_partial: false,
+        note: None,
+    };
     let by_minute: Vec<Bar> = (0..CHART_MINUTES)
         .zip(&minutes[1..])
         .map(|(nth, count)| {
