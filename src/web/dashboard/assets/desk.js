@@ -136,7 +136,8 @@
   const typing = (target) =>
     target.isContentEditable || target.matches?.('textarea, select, input:not([type="checkbox"])');
   const search = () => {
-    const field = document.querySelector('#q, #search, #find');
+    const field = document.querySelector('main #q, main #search') ??
+      document.querySelector('#find');
     field?.focus();
     field?.select();
     return Boolean(field);

@@ -127,9 +127,11 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
             (bulk_form::buttons(reader, name, &Which::of(state, None, size(&info, state))))
         } @else {
             (search(texts, &here, state, &filter))
-            (job_table::choice_of_state(reader, now, state, &jobs.rows, selected::FORM))
-            @if !jobs.rows.is_empty() {
-                (selected::buttons_for_selected(reader, &searched(&known, state, &filter)))
+            div.results {
+                (job_table::choice_of_state(reader, now, state, &jobs.rows, selected::FORM))
+                @if !jobs.rows.is_empty() {
+                    (selected::buttons_for_selected(reader, &searched(&known, state, &filter)))
+                }
             }
             @if let Some(next) = &jobs.next {
                 (more(&next_page(&here, state, &filter, &next.to_string()), texts.next_page))
