@@ -65,8 +65,8 @@ pub(crate) struct Facets {
     pub exact: bool,
     /// By job type, among `sample` jobs.
     pub types: Vec<(String, u64)>,
-    /// By the part of the error that all of them have, with the error of one, among `sample` jobs.
-    pub errors: Vec<(String, String, u64)>,
+    /// By the part of the error that all of them have, among `sample` jobs.
+    pub errors: Vec<(String, u64)>,
     /// The number of jobs that were counted one by one.
     pub sample: usize,
     /// Whether these are all that match.
@@ -330,7 +330,7 @@ fn facets(
         let error = without_backtrace(&job.last_error);
         let common = super::failure::common(&super::failure::fingerprint(error));
         if !common.is_empty() {
-            errors.entry(common).or_insert((error, 0)).1 += 1;
+            *errors.entry(common).or_insert(0) += 1;
         }
     }
     facets.states = states
@@ -344,12 +344,9 @@ fn facets(
         .map(|(queue, jobs)| (queue.clone(), jobs))
         .collect();
     facets.types = types.into_iter().map(|(name, jobs)| (name.to_owned(), jobs)).collect();
-    facets.errors = errors
-        .into_iter()
-        .map(|(common, (error, jobs))| (common, error.to_owned(), jobs))
-        .collect();
+    facets.errors = errors.into_iter().collect();
     facets.queues.sort_by_key(|(_, jobs)| std::cmp::Reverse(*jobs));
     facets.types.sort_by_key(|(_, jobs)| std::cmp::Reverse(*jobs));
-    facets.errors.sort_by_key(|(_, _, jobs)| std::cmp::Reverse(*jobs));
+    facets.errors.sort_by_key(|(_, jobs)| std::cmp::Reverse(*jobs));
     facets
 }

@@ -182,10 +182,10 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
     let errors: Vec<_> = facets
         .errors
         .iter()
-        .map(|(common, error, jobs)| {
+        .map(|(common, jobs)| {
             let is_here = query.filter.error.as_ref() == Some(common);
             let word = Some(common.as_str()).filter(|_| !is_here);
-            (to("error", word), is_here, html! { (short(error)) }, *jobs)
+            (to("error", word), is_here, html! { (short(common)) }, *jobs)
         })
         .collect();
     let sampled = Some((facets.sample, facets.all));
