@@ -17,7 +17,9 @@
 //! | `counts` | the numbers that the navigation carries |
 //! | `display` | theme, language and time zone, as the reader chose |
 //! | `state` | a job's state as shape and word |
-//! | `payload` | payloads, results and errors of any size, and their download |
+//! | `states` | a job's states over time, as a picture and a list |
+//! | `follow` | jobs that a page follows to their ends after an action |
+//! | `payload`, `json_tree` | payloads, results and errors of any size, their tree and their download |
 //! | `parts` | facts, buttons, instants |
 //! | `form` | the fields of a form that was sent; refuses what the page does not have |
 //! | `marks` | visible marks for invisible characters, put in every page |
