@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::failure::Outcome;
 use crate::text::{cut, escaped, json, width};
 
-/// Fewer columns than this are no table.
-const MIN_FLEXIBLE: usize = 8;
+/// Columns that a flexible one keeps; the second number on a narrow terminal.
+const MIN_FLEXIBLE: [usize; 2] = [8, 4];
 
 /// How a command speaks.
 #[derive(Clone, Copy, Debug)]
@@ -173,17 +173,19 @@ impl Output {
             .map(|(at, column)| widest(at).max(width(column.title)))
             .collect();
         let Some(most) = self.columns else { return widths };
-        loop {
-            let taken: usize = widths.iter().sum::<usize>() + 2 * (columns.len() - 1);
-            let is_wide = |at: &usize| columns[*at].flexible && widths[*at] > MIN_FLEXIBLE;
-            let widest = (0..columns.len()).filter(is_wide).max_by_key(|at| widths[*at]);
-            match widest {
-                Some(at) if taken > most => {
-                    widths[at] = widths[at].saturating_sub(taken - most).max(MIN_FLEXIBLE);
+        for least in MIN_FLEXIBLE {
+            loop {
+                let taken: usize = widths.iter().sum::<usize>() + 2 * (columns.len() - 1);
+                if taken <= most {
+                    return widths;
                 }
-                _ => return widths,
+                let is_wide = |at: &usize| columns[*at].flexible && widths[*at] > least;
+                let widest = (0..columns.len()).filter(is_wide).max_by_key(|at| widths[*at]);
+                let Some(at) = widest else { break };
+                widths[at] = widths[at].saturating_sub(taken - most).max(least);
             }
         }
+        widths
     }
 
     fn row(&self, columns: &[Column], widths: &[usize], row: &[Cell]) -> String {

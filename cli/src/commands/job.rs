@@ -153,7 +153,7 @@ const COLUMNS: [Column; 7] = [
     flexible("TYPE"),
     left("ID"),
     left("SINCE"),
-    right("RETRIES USED"),
+    right("RETRIES"),
     flexible("ERROR OR PAYLOAD"),
 ];
 

@@ -19,6 +19,9 @@ use crate::commands::worker;
 use crate::store::{count, list, text};
 use crate::text::{away, escaped, instant, local, span};
 
+/// Broken queues whose problem is named below the list.
+const MAX_BROKEN: usize = 3;
+
 /// What the colours mean; none of them without colours.
 struct Paint {
     color: bool,
@@ -214,8 +217,9 @@ fn queues(model: &Model, paint: &Paint, frame: &mut Frame<'_>, area: Rect) {
     let rows = model.queues().iter().map(|queue| {
         let (name, info) = (text(&queue["queue"]), &queue["info"]);
         if info.is_null() {
-            let problem = format!("cannot be read: {}", text(&queue["problem"]));
-            return Row::new(vec![cell(name), cell(problem).style(paint.of(Color::Red))]);
+            let unknown = std::iter::repeat_with(|| number("?")).take(9);
+            let damaged = cell("broken").style(paint.of(Color::Red));
+            return Row::new([cell(name), damaged].into_iter().chain(unknown));
         }
         let size = |state: &str| count(&info["sizes"][state]);
         let rate = match model.rates.get(name) {
@@ -261,7 +265,18 @@ fn queues(model: &Model, paint: &Paint, frame: &mut Frame<'_>, area: Rect) {
     ];
     let mut widths = vec![Constraint::Min(12), Constraint::Length(6)];
     widths.extend([7, 6, 9, 6, 8, 8, 7, 8, 12].map(Constraint::Length));
-    table(model, paint, frame, area, (titles, widths, rows.collect()));
+    let broken = model.queues().iter().filter(|queue| queue["info"].is_null());
+    let broken: Vec<Line<'static>> = broken
+        .take(MAX_BROKEN)
+        .map(|queue| {
+            line(format!("{} cannot be read: {}", text(&queue["queue"]), text(&queue["problem"])))
+        })
+        .collect();
+    let lines = broken.len() as u16;
+    let [list, note] =
+        Layout::vertical([Constraint::Min(1), Constraint::Length(lines)]).areas(area);
+    table(model, paint, frame, list, (titles, widths, rows.collect()));
+    frame.render_widget(Paragraph::new(broken).style(paint.of(Color::Red)), note);
 }
 
 fn jobs(model: &Model, paint: &Paint, now: DateTime<Utc>, frame: &mut Frame<'_>, area: Rect) {
@@ -597,7 +612,7 @@ mod tests {
             "mail\\u{1b}[31m\\u{202e}",
             "paused",
             "1 m",
-            "cannot be read: keys of other types",
+            "broken cannot be read: keys of other types",
         ] {
             assert!(text.contains(words), "{words}:\n{text}");
         }

@@ -1,7 +1,7 @@
 //! What the tests run on: a Redis of their own, an application with a worker and REST, the program
 //! itself, and a terminal by tmux.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,8 @@ pub struct Redis {
     password: Option<String>,
     child: Child,
     _folder: TempDir,
+    /// Keeps the port from the other tests, also once the server is gone.
+    _reserved: UdpSocket,
 }
 
 impl Redis {
@@ -50,17 +52,17 @@ impl Redis {
     }
 
     pub fn with_password(password: Option<&str>) -> Self {
-        // Another program may take the port in between: then the server ends, and the next is tried.
+        // Another program may have the port: then the server ends, and the next is tried.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(redis) = Self::at(port, password) {
+            if let Some(redis) = Self::at(UdpSocket::bind("127.0.0.1:0").unwrap(), password) {
                 return redis;
             }
         }
         panic!("no redis-server starts");
     }
 
-    fn at(port: u16, password: Option<&str>) -> Option<Self> {
+    fn at(reserved: UdpSocket, password: Option<&str>) -> Option<Self> {
+        let port = reserved.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let program =
             std::env::var("JOBQUEUE_TEST_SERVER").unwrap_or_else(|_| "redis-server".into());
@@ -76,7 +78,7 @@ impl Redis {
             None => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
         });
         let password = password.map(str::to_owned);
-        answers.then_some(Self { port, password, child, _folder: folder })
+        answers.then_some(Self { port, password, child, _folder: folder, _reserved: reserved })
     }
 
     pub fn url(&self) -> String {
@@ -179,9 +181,15 @@ pub struct Host {
 impl Host {
     /// On this Redis, or in memory.
     pub fn start(redis: Option<&Redis>, worker: bool) -> Self {
+        Self::at(redis.map(Redis::url), worker)
+    }
+
+    /// On the Redis at this URL, or in memory.
+    pub fn at(redis: Option<String>, worker: bool) -> Self {
         let fairing = JobQueue::fairing().environment("embedded").set("jobqueue.worker", worker);
         let fairing = match redis {
-            Some(redis) => fairing.set("databases.jobqueue.url", redis.url()),
+            // The environment's own store is in memory.
+            Some(url) => fairing.set("jobqueue.store", "redis").set("databases.jobqueue.url", url),
             None => fairing.memory().set("jobqueue.allow_memory_in_release", true),
         };
         let fairing = fairing

@@ -13,9 +13,10 @@ use crate::bench::{
 
 /// A Redis, an application on it, and both ways to it.
 struct Both {
+    /// Stopped before its Redis.
+    _host: Host,
     redis: Redis,
     ways: [Way; 2],
-    _host: Host,
 }
 
 fn both(worker: bool) -> Both {
@@ -42,10 +43,11 @@ fn list_of(value: &Value) -> usize {
 
 #[test]
 fn lists_say_the_same_and_speak_to_no_terminal() {
-    let Both { redis, ways, .. } = both(true);
-    let later = enqueue(&redis, Welcome { user: 1 }, 3600);
-    let done = enqueue(&redis, Welcome { user: 2 }, 0);
-    let broken = enqueue(&redis, Broken, 0);
+    let both = both(true);
+    let Both { redis, ways, .. } = &both;
+    let later = enqueue(redis, Welcome { user: 1 }, 3600);
+    let done = enqueue(redis, Welcome { user: 2 }, 0);
+    let broken = enqueue(redis, Broken, 0);
     until(|| {
         let sizes = &ways[0].json(&["queue", "show", "mail"])["info"]["sizes"];
         (sizes["archived"] == 1 && sizes["completed"] == 1).then_some(())
@@ -57,7 +59,7 @@ fn lists_say_the_same_and_speak_to_no_terminal() {
     let stats = ways.each_ref().map(|way| way.json(&["stats"]));
     assert_eq!(stats[0]["totals"], stats[1]["totals"]);
     assert_eq!(stats[0]["totals"]["failed_today"], 1);
-    for way in &ways {
+    for way in ways {
         let all = way.json(&["job", "list"]);
         let mut ids = texts(&all["rows"], "id");
         ids.sort();
@@ -90,9 +92,10 @@ fn lists_say_the_same_and_speak_to_no_terminal() {
 
 #[test]
 fn what_is_wrong_has_its_exit_status() {
-    let Both { redis, ways, .. } = both(false);
-    let id = enqueue(&redis, Welcome { user: 1 }, 3600);
-    for way in &ways {
+    let both = both(false);
+    let Both { redis, ways, .. } = &both;
+    let id = enqueue(redis, Welcome { user: 1 }, 3600);
+    for way in ways {
         way.fails(&["job", "list", "sate:archived"], 2, "the nearest is \"state\"");
         way.fails(&["job", "list", "queue:mial"], 2, "expected an existing queue");
         way.fails(&["job", "show", "none"], 3, "no queue has a job");
@@ -110,8 +113,9 @@ fn what_is_wrong_has_its_exit_status() {
 
 #[test]
 fn nothing_changes_without_consent() {
-    let Both { redis, ways, .. } = both(false);
-    let id = enqueue(&redis, Welcome { user: 1 }, 3600);
+    let both = both(false);
+    let Both { redis, ways, .. } = &both;
+    let id = enqueue(redis, Welcome { user: 1 }, 3600);
     let commands: [&[&str]; 9] = [
         &["job", "run", &id],
         &["job", "archive", "--query", "state:scheduled"],
@@ -123,7 +127,7 @@ fn nothing_changes_without_consent() {
         &["queue", "resume", "mail"],
         &["queue", "delete", "mail", "--force"],
     ];
-    for way in &ways {
+    for way in ways {
         let before = way.json(&["job", "list"]);
         let paused = way.json(&["queue", "show", "mail"])["info"]["paused"].clone();
         for command in commands {
@@ -141,8 +145,9 @@ fn nothing_changes_without_consent() {
 
 #[test]
 fn jobs_are_enqueued_edited_moved_and_deleted() {
-    let Both { ways, .. } = both(false);
-    for way in &ways {
+    let both = both(false);
+    let Both { ways, .. } = &both;
+    for way in ways {
         let new =
             ["job", "enqueue", "mail:welcome", "-q", "mail", "--payload", "{\"user\":1}", "--yes"];
         let id = way.ok(&[&new[..], &["--delay", "1h"]].concat()).trim().to_owned();
@@ -173,21 +178,22 @@ fn jobs_are_enqueued_edited_moved_and_deleted() {
 
 #[test]
 fn a_watch_ends_as_its_job_does() {
-    let Both { redis, ways, .. } = both(true);
+    let both = both(true);
+    let Both { redis, ways, .. } = &both;
     let folder = tempfile::tempdir().unwrap();
     for (nth, way) in ways.iter().enumerate() {
-        let completed = enqueue(&redis, Welcome { user: 1 }, 0);
+        let completed = enqueue(redis, Welcome { user: 1 }, 0);
         assert!(way.ok(&["watch", &completed]).contains("completed"));
-        let broken = enqueue(&redis, Broken, 0);
+        let broken = enqueue(redis, Broken, 0);
         way.fails(&["watch", &broken], 6, "smtp \\u{1b}[31mis\\u{202e} down");
         way.fails(&["watch", "none"], 3, "none");
-        let later = enqueue(&redis, Welcome { user: 1 }, 3600);
+        let later = enqueue(redis, Welcome { user: 1 }, 3600);
         way.fails(&["watch", &later, "--timeout", "1s"], 8, "still scheduled");
 
         // Without retention nothing is left: whether it succeeded cannot be known.
         for (option, status) in [(None, 7), (Some("--gone-is-success"), 0)] {
             let end = folder.path().join(format!("{nth}-{status}"));
-            let slow = enqueue(&redis, Slow { end: end.clone() }, 0);
+            let slow = enqueue(redis, Slow { end: end.clone() }, 0);
             let arguments: Vec<&str> = ["watch", &slow].into_iter().chain(option).collect();
             let mut command = way.command(&arguments);
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -205,9 +211,10 @@ fn a_watch_ends_as_its_job_does() {
 
 #[test]
 fn a_running_job_is_cancelled() {
-    let Both { redis, ways, .. } = both(true);
-    for way in &ways {
-        let slow = enqueue(&redis, Slow { end: Path::new("/nowhere/at all").to_owned() }, 0);
+    let both = both(true);
+    let Both { redis, ways, .. } = &both;
+    for way in ways {
+        let slow = enqueue(redis, Slow { end: Path::new("/nowhere/at all").to_owned() }, 0);
         until(|| (way.json(&["job", "show", &slow])["state"] == "active").then_some(()));
         let report = way.json(&["job", "cancel", &slow, "--then", "archive", "--yes"]);
         assert_eq!(report["done"], 1);
@@ -217,8 +224,9 @@ fn a_running_job_is_cancelled() {
 
 #[test]
 fn a_worker_is_made_quiet_resumed_and_scaled() {
-    let Both { ways, .. } = both(true);
-    for way in &ways {
+    let both = both(true);
+    let Both { ways, .. } = &both;
+    for way in ways {
         let server = || way.json(&["worker", "list"])["servers"].get(0).cloned();
         let id = until(server)["server_id"].as_str().unwrap().to_owned();
         let becomes = |holds: fn(&Value) -> bool| until(|| server().filter(holds).map(|_| ()));
@@ -239,11 +247,12 @@ fn a_worker_is_made_quiet_resumed_and_scaled() {
 
 #[test]
 fn everything_moves_through_a_file() {
-    let Both { redis, ways, .. } = both(false);
+    let both = both(false);
+    let Both { redis, ways, .. } = &both;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.ndjson");
     let file = file.to_str().unwrap();
-    let id = enqueue(&redis, Welcome { user: 1 }, 3600);
+    let id = enqueue(redis, Welcome { user: 1 }, 3600);
     let counted = ways[0].json(&["export", file, "--dry-run"]);
     assert!(counted["entries"]["job"] == 1 && !Path::new(file).exists(), "{counted}");
     ways[0].ok(&["export", file]);
@@ -263,8 +272,9 @@ fn everything_moves_through_a_file() {
 
 #[test]
 fn the_doctor_tells_by_its_status() {
-    let Both { redis, ways, .. } = both(false);
-    enqueue(&redis, Welcome { user: 1 }, 3600);
+    let both = both(false);
+    let Both { redis, ways, .. } = &both;
+    enqueue(redis, Welcome { user: 1 }, 3600);
     let raw = |words: &[&str]| {
         let mut command = std::process::Command::new("redis-cli");
         assert!(
@@ -284,7 +294,7 @@ fn the_doctor_tells_by_its_status() {
         (ran.status, texts(&report["findings"], "kind"))
     };
     raw(&["lpush", "asynq:{mail}:pending", "a-ghost"]);
-    for way in &ways {
+    for way in ways {
         let (status, kinds) = kinds(way);
         assert!(status == 6 && kinds.len() >= 2, "{kinds:?}");
         assert!(way.run(&["doctor"]).out.contains("a-ghost"));
@@ -296,11 +306,12 @@ fn the_doctor_tells_by_its_status() {
 
 #[test]
 fn alerts_are_told_by_the_status_too() {
-    let Both { redis, ways, .. } = both(true);
-    enqueue(&redis, Welcome { user: 1 }, 3600);
+    let both = both(true);
+    let Both { redis, ways, .. } = &both;
+    enqueue(redis, Welcome { user: 1 }, 3600);
     ways[0].ok(&["queue", "pause", "mail", "--yes"]);
     // The application may show a list that is a second old.
-    for way in &ways {
+    for way in ways {
         let found = until(|| {
             let ran = way.run(&["alerts", "--json"]);
             let found: Value = serde_json::from_str(&ran.out).unwrap();
