@@ -178,7 +178,7 @@ fn add_attempts(all: &mut Registry, attempts: &Attempts) {
 fn add_alerts(all: &mut Registry, alerts: Option<&Alerts>) {
     let counts = Size::<RuleLabel>::default();
     for (rule, count) in alerts.iter().flat_map(|alerts| &alerts.counts) {
-        counts.get_or_create(&RuleLabel { rule: *rule }).set(*count);
+        counts.get_or_create(&RuleLabel { rule }).set(*count);
     }
     all.register("jobqueue_alert", "Alerts by rule, as GET /alerts lists them", counts);
 }
