@@ -85,7 +85,7 @@ impl RedisBroker {
                     Ok(Announced::Gone) => {}
                     Ok(Announced::Unreadable) => all.unreadable += 1,
                     Ok(Announced::Server { server, asked, unreadable }) => {
-                        found.push((server, asked));
+                        found.push((*server, asked));
                         all.unreadable += unreadable;
                     }
                     Err(error) if error.is_unavailable() => return Err(error),
@@ -141,7 +141,7 @@ impl RedisBroker {
             Err(error) if error.is_unavailable() => return Err(error),
             Err(_) => unreadable += 1,
         }
-        Ok(Announced::Server { server, asked, unreadable })
+        Ok(Announced::Server { server: Box::new(server), asked, unreadable })
     }
 
     /// The announced jobs of a process by id, and how many more there are. Go workers announce
@@ -246,7 +246,7 @@ enum Announced {
     /// One process.
     Server {
         /// What it announces.
-        server: ServerInfo,
+        server: Box<ServerInfo>,
         /// What was asked of it alone.
         asked: Vec<WorkerChange>,
         /// How many of its jobs are unreadable.

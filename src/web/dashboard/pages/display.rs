@@ -61,7 +61,7 @@ impl<'r> Responder<'r, 'static> for Chosen {
                 .path(self.path.clone())
                 .same_site(SameSite::Lax)
                 .max_age(age);
-            answer.header_adjoin(&cookie.build());
+            answer.header_adjoin(cookie.build());
         }
         answer.ok()
     }

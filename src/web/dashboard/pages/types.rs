@@ -144,9 +144,9 @@ fn times(texts: &Texts, times: Option<&TypeTimes>) -> Markup {
 fn brief(texts: &Texts, length: Duration) -> String {
     let millis = length.as_secs_f64() * 1e3;
     match length.as_millis() {
-        ..10 => format!("{millis:.1} ms"),
-        ..1_000 => format!("{millis:.0} ms"),
-        ..10_000 => format!("{:.1} s", millis / 1e3),
+        0..10 => format!("{millis:.1} ms"),
+        10..1_000 => format!("{millis:.0} ms"),
+        1_000..10_000 => format!("{:.1} s", millis / 1e3),
         _ => (texts.span)(length),
     }
 }
