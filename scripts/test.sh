@@ -233,7 +233,7 @@ step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Arithmetic of docs/scaling.md" scripts/scaling.sh
 step "Alerting rules" alerting_rules
 step "Format" cargo fmt --all --check
-step "Lints" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+step "Lints" cargo clippy --workspace --all-targets --all-features --locked --keep-going -- -D warnings
 step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
 # On two cores: a test that waits for a lease or a failover leaves its core to others.

@@ -118,7 +118,7 @@ pub(crate) fn span(length: Duration) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} m", seconds / 60),
-        3600..86_400 if seconds / 60 % 60 > 0 && seconds < 36_000 => {
+        3600..86_400 if !(seconds / 60).is_multiple_of(60) && seconds < 36_000 => {
             format!("{} h {} m", seconds / 3600, seconds / 60 % 60)
         }
         3600..86_400 => format!("{} h", seconds / 3600),
