@@ -347,8 +347,10 @@ mod tests {
         let wanted = wanted.unwrap();
         assert!(wanted.verb == SelectedVerb::Run && wanted.sure.is_none());
         assert_eq!(wanted.jobs.map(|jobs| jobs.len()), Some(2));
-        let all = form(&[("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "7")]);
-        let wanted = SelectedForm::of(&all).unwrap();
+        let mut all = vec![("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "7")];
+        assert!(SelectedForm::of(&form(&all)).is_err(), "the number has to be typed");
+        all.push((CONFIRM, "7"));
+        let wanted = SelectedForm::of(&form(&all)).unwrap();
         assert!(
             wanted.verb == SelectedVerb::Delete && wanted.sure == Some(7) && wanted.jobs.is_none()
         );

@@ -39,9 +39,9 @@ impl Followed {
         let (mut followed, mut bytes) = (Self(Vec::new()), 0);
         for (queue, id) in jobs.take(MAX_FOLLOWED) {
             let is_new = followed.0.last().is_none_or(|(last, _)| last != queue);
-            bytes += in_address(&format!(",{}", escaped(id.as_str())));
+            bytes += in_address(&format!(",{}", name(id.as_str())));
             if is_new {
-                bytes += in_address(&format!(";{}/", escaped(&queue.printable())));
+                bytes += in_address(&format!(";{}/", name(&queue.printable())));
             }
             if bytes > MAX_BYTES {
                 break;
@@ -57,8 +57,8 @@ impl Followed {
     /// The parameter of an address that stands for them, with its `&`; empty for none.
     pub(crate) fn parameter(&self) -> String {
         let one = |(queue, ids): &(QueueName, Vec<JobId>)| {
-            let ids: Vec<_> = ids.iter().map(|id| escaped(id.as_str())).collect();
-            format!("{}/{}", escaped(&queue.printable()), ids.join(","))
+            let ids: Vec<_> = ids.iter().map(|id| name(id.as_str())).collect();
+            format!("{}/{}", name(&queue.printable()), ids.join(","))
         };
         match self.0.iter().map(one).collect::<Vec<_>>().join(";") {
             none if none.is_empty() => none,
@@ -103,6 +103,11 @@ impl Followed {
 
 /// A job and its state, `None` if it is not stored any more.
 type FollowedJob<'a> = (&'a QueueName, &'a JobId, Option<JobState>);
+
+/// A name without the marks between names, which an address may have as they are.
+fn name(text: &str) -> String {
+    escaped(text).replace(',', "%2C").replace(';', "%3B")
+}
 
 /// How many bytes a text takes as part of an address.
 fn in_address(text: &str) -> usize {
