@@ -506,12 +506,13 @@ local function limits()
           stays = false
           if redis.pcall('LREM', Q .. 'pending', 1, id) == 1 then
             park(id, pair, limit, turn)
-            if rooms[pair] > 0 and has_room(pair, limit, id) then
+            if has_room(pair, limit, id) then
               local pending = redis.pcall('LLEN', Q .. 'pending')
-              if type(pending) == 'number' and pending < FEW then
+              if rooms[pair] > 0 and type(pending) == 'number' and pending < FEW then
                 pass_on(pair)
               else
-                -- Those in pending are probably of this pair.
+                -- Those in pending are of this pair, or probably so. If they are deleted, nothing
+                -- starts that brings the next.
                 redis.pcall('ZADD', Q .. 'x:lim:keys', 'LT', whole(now + SECOND), pair)
                 look_at(now + SECOND)
               end
