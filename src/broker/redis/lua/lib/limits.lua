@@ -491,9 +491,14 @@ local function limits()
 
   -- Moves jobs without room that were just added to pending at its head to where they wait. What
   -- stands in pending has no place yet, so of one call only as many of a pair stay as may start.
-  -- Starting one of them brings the next.
+  -- Starting one of them brings the next. All get turns, behind that of the job that was added
+  -- last, so that those that stay are before those that wait.
   function tools.hold_back(ids)
-    local rooms = {}
+    local rooms, next_turn = {}, now
+    local newest = redis.pcall('LINDEX', Q .. 'pending', #ids)
+    local before = type(newest) == 'string' and redis.pcall('HGET', Q .. 't:' .. newest, 'x_wait')
+    local last = waited(type(before) == 'string' and before)
+    if last and last < now + SECOND then next_turn = math.max(now, last + 1) end
     for _, id in ipairs(ids) do
       local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'x_wait', 'state')
       local turn = waited(task[2])
@@ -505,6 +510,12 @@ local function limits()
         if rooms[pair] < 1 or size_of(wait_key(pair)) > 0 or not has_room(pair, limit, id) then
           stays = false
           if redis.pcall('LREM', Q .. 'pending', 1, id) == 1 then
+            if not turn then
+              size_of(wait_key(pair))
+              local behind = redis.call('ZRANGE', wait_key(pair), -1, -1, 'WITHSCORES')[2]
+              turn = math.max(next_turn, tonumber(behind or 0) + 1)
+              next_turn = turn + 1
+            end
             park(id, pair, limit, turn)
             if has_room(pair, limit, id) then
               local pending = redis.pcall('LLEN', Q .. 'pending')
@@ -523,8 +534,10 @@ local function limits()
       end
       if stays and #found > 0 then
         for _, one in ipairs(found) do rooms[one.name] = rooms[one.name] - 1 end
-        -- It is before those that wait from now on.
-        if not turn then redis.call('HSET', Q .. 't:' .. id, 'x_wait', whole(now) .. ':') end
+        if not turn then
+          redis.call('HSET', Q .. 't:' .. id, 'x_wait', whole(next_turn) .. ':')
+          next_turn = next_turn + 1
+        end
       end
     end
   end
