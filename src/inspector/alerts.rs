@@ -226,7 +226,7 @@ pub(crate) enum Found {
     Archived { jobs: u64 },
     Memory { used: u64, max: u64 },
     Evicted { keys: u64 },
-    Setting(FindingKind),
+    Setting { kind: FindingKind, place: String },
     WorkersFull { slots: u64, pending: u64 },
     LimitFull { limit: String, waiting: u64 },
     Unreadable { problem: String },

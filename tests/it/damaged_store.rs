@@ -198,7 +198,7 @@ async fn what_is_damaged_is_named_and_the_rest_is_shown() {
     let (status, servers) = get(&client, "/servers").await;
     assert!(status == 200 && servers.contains(r#""unreadable":1"#), "{servers}");
     let (status, page) = get(&client, "/ui").await;
-    assert!(status == 200 && page.contains("型の異なるキー"), "{page}");
+    assert!(status == 200 && page.contains("key asynq:queues has another type"), "{page}");
     let queue = client.rocket().state::<JobQueue>().unwrap();
     queue.enqueue_raw("mail", None).await.expect("enqueueing needs no list of queues");
 }

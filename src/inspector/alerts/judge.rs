@@ -211,8 +211,9 @@ impl Round<'_> {
             self.evictions_of(node);
         }
         for finding in observed.findings.iter().flatten() {
-            let subject = Some(format!("{:?}", finding.kind));
-            self.problem(AlertRule::StoreSettings, None, subject, Found::Setting(finding.kind));
+            let place = finding.place.clone();
+            let found = Found::Setting { kind: finding.kind, place: place.clone() };
+            self.problem(AlertRule::StoreSettings, None, Some(place), found);
         }
     }
 

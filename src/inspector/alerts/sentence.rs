@@ -70,7 +70,10 @@ impl fmt::Display for Found {
                     "Redis evicted {keys} keys within the last hour, because its memory is full"
                 )
             }
-            Self::Setting(kind) => f.write_str(setting(*kind)),
+            Self::Setting { kind: FindingKind::WrongType, place } => {
+                write!(f, "key {} has another type than the protocol's", Short(place))
+            }
+            Self::Setting { kind, .. } => f.write_str(setting(*kind)),
             Self::WorkersFull { slots, pending } => {
                 let pending = jobs(*pending);
                 write!(f, "all {slots} slots of this queue's workers are in use; {pending} pending")
@@ -129,7 +132,8 @@ fn setting(kind: FindingKind) -> &'static str {
         }
         FindingKind::OldServer => "the server is older than Redis 6.2",
         FindingKind::ClockSkew => "the clocks of Redis and this host differ by more than a second",
-        _ => "the doctor found something in the store: run it",
+        FindingKind::ForeignQueueName => "the store has queue names that other tools cannot handle",
+        _ => "the doctor found something in the store",
     }
 }
 

@@ -52,7 +52,9 @@ pub(super) fn sentence(found: &Found) -> String {
         Found::Evicted { keys } => {
             format!("メモリが足りないため、Redisが直近1時間に{keys}個のキーを破棄しました。")
         }
-        Found::Setting(kind) => (super::TEXTS.finding_name)(*kind).to_owned(),
+        Found::Setting { kind, place } => {
+            format!("{}（{}）", (super::TEXTS.finding_name)(*kind), Short(place))
+        }
         Found::WorkersFull { slots, pending } => {
             format!("ワーカーのスロット{slots}個がすべて使用中です。待機中: {pending}件")
         }
