@@ -86,7 +86,7 @@ fn target() -> PathBuf {
 
 /// Cargo in this package.
 fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = support::cargo();
     command.current_dir(folder).env("CARGO_TARGET_DIR", target());
     command
 }

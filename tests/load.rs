@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::RedisServer;
 
 fn load(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = support::cargo();
     command.args(["run", "--quiet", "--example", "load", "--"]).args(arguments);
     command.output().expect("cargo starts")
 }

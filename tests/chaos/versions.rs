@@ -62,7 +62,7 @@ fn compile(
         run(Command::new("sh").args(["-c", &unpack]).current_dir(root))?;
     }
     let peer = copy_peer(root, home, &source).map_err(|error| error.to_string())?;
-    run(Command::new(env!("CARGO"))
+    run(crate::support::cargo()
         .args(["build", "--quiet"])
         .current_dir(&peer)
         .env("CARGO_TARGET_DIR", chaos.join("build")))?;

@@ -114,7 +114,7 @@ fn the_demo_limits_requests_and_a_variable_overrides_its_files() {
 fn pipes_that_nobody_reads_stop_neither_the_worker_nor_the_end() {
     const JOBS: usize = 1500;
     let port = support::free_port();
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = support::cargo();
     command.args(["run", "--quiet", "--example", "demo", "--", "--no-greeting"]);
     command.envs([("APP_ENV", "embedded"), ("ROCKET_PORT", &port.to_string())]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -158,6 +158,7 @@ fn idle_connections_do_not_keep_the_worker_from_redis_and_half_bodies_end() {
     let program =
         format!("ulimit -n 300; exec {} run --quiet --example demo -- \"$@\"", env!("CARGO"));
     command.args(["-c", &program, "demo", "--redis", &redis.addr(), "--no-greeting"]);
+    support::forget_package(&mut command);
     let program = Program::spawn(command, &[]);
     program.said("may open 300 files", BUILD);
     let origin = program.origin();

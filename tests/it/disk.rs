@@ -399,7 +399,7 @@ fn a_registered_job_survives_ctrl_c_and_kill_9_and_a_second_demo_is_told() {
     let mut first = demo(&path, &[]);
     register(&first.origin(), "survived", 6);
 
-    let mut second = Command::new(env!("CARGO"));
+    let mut second = crate::support::cargo();
     second.args(["run", "--quiet", "--example", "demo", "--", "--path"]).arg(&path);
     let second = second.stdin(Stdio::null()).output().unwrap();
     let told = String::from_utf8_lossy(&second.stderr).into_owned();

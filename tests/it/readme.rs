@@ -341,7 +341,7 @@ fn each_command_of_the_readme_and_the_guides_is_run_by_a_test_or_ci() {
 #[test]
 fn the_oldest_rust_is_the_highest_that_a_dependency_asks_for() {
     // Not offline: what the terminal alone needs may not have been downloaded yet.
-    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let mut cargo = crate::support::cargo();
     cargo.args(["metadata", "--format-version", "1", "--locked", "--all-features"]);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -554,7 +554,7 @@ async fn what_asynq_wrote_comes_back_from_disk_key_by_key() {
 }
 
 fn run_move(arguments: &[&str], input: Stdio) -> Output {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = crate::support::cargo();
     command.args(["run", "--quiet", "--example", "move", "--"]).args(arguments);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();

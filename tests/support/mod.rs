@@ -25,6 +25,24 @@ use tempfile::TempDir;
 /// More than a busy machine needs; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Cargo as in a shell.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    forget_package(&mut command);
+    command
+}
+
+/// Takes away what Cargo tells a test of its package: build scripts depend on it, and Cargo would
+/// build half of the dependencies again for a program that is built already.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| text.starts_with(begin)) {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// Waits until the question has an answer.
 pub async fn until<T, F: Future<Output = Option<T>>>(mut question: impl FnMut() -> F) -> T {
     let end = Instant::now() + PATIENCE;

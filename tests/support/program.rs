@@ -35,7 +35,7 @@ fn lines(of: impl std::io::Read + Send + 'static) -> Receiver<String> {
 
 impl Program {
     pub fn start(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO"));
+        let mut command = super::cargo();
         command.args(["run", "--quiet", "--example", name, "--"]).args(arguments);
         let named = ["--redis", "--path", "--memory"];
         let names = ["APP_ENV", "REDIS_", "ROCKET_DATABASES", "ROCKET_JOBQUEUE"];
