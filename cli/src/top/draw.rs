@@ -551,7 +551,7 @@ fn help(frame: &mut Frame<'_>) {
     let area = frame.area();
     let lines: Vec<Line<'static>> = HELP.lines().map(Line::from).collect();
     let height = (lines.len() as u16 + 2).min(area.height);
-    let width = 64.min(area.width);
+    let width = 78.min(area.width);
     let place = Rect::new((area.width - width) / 2, (area.height - height) / 2, width, height);
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" Keys ")), place);
