@@ -8,6 +8,7 @@
 //! * `browser`: drives a headless Chromium.
 //! * `chaos`, `interop`: no lists of functions; scripts run them with programs they build.
 //! * `cluster`, `sentinel`: fleets of servers, and the store contract on them, for minutes.
+//! * `costs`: counts instructions below valgrind, and no list of functions.
 //! * `dev_services`: scripts and compose files; needs nothing of the crate.
 //! * `foreign`: builds another crate with cargo.
 //! * `lateness`: judges milliseconds, so that no other test may run beside it.

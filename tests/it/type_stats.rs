@@ -198,7 +198,7 @@ async fn statistics_of_200_busy_types_take_at_most_10_mb() {
             "h" => 3600 + 93_600,
             _ => i64::MAX,
         };
-        if start.parse::<i64>().unwrap() + kept >= now {
+        if start.parse::<i64>().unwrap().saturating_add(kept) >= now {
             let of_key: u64 = redis::cmd("MEMORY")
                 .arg("USAGE")
                 .arg(&key)
