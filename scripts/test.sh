@@ -252,6 +252,7 @@ join "Interoperation with Go Asynq"
 beside "Terminal" terminal
 # Its processes mostly wait for leases to end.
 beside "Fault campaign" scripts/chaos.sh --gate
+beside "Counts" tests --test costs
 step "Peers of the benchmarks" peers
 step "Without default features" cargo clippy --no-default-features --locked -- -D warnings
 step "Documentation and public names" scripts/public-api.sh
@@ -259,6 +260,7 @@ step "Compatibility with the newest release" scripts/semver.sh
 step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
 join "Terminal"
+join "Counts"
 join "Fault campaign"
 step "The API against its document" scripts/check-api.sh
 
