@@ -151,7 +151,8 @@ async fn theme_language_and_zone_are_chosen_on_the_page(#[case] scripts: bool) {
         for cookie in answer.headers().get_all("set-cookie") {
             let (name, value) =
                 cookie.to_str().unwrap().split_once(';').unwrap().0.split_once('=').unwrap();
-            let cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
+            let mut cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
+            cookie.set_domain("127.0.0.1");
             browser.client.add_cookie(cookie).await.unwrap();
         }
         browser.open_page(&format!("{pages}/jobs?q=state:archived")).await;

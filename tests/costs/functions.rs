@@ -16,8 +16,9 @@ use crate::{FUNCTIONS, Outcome, valgrind};
 /// Calls of each function: what comes before the first one is then below 1 %.
 const TIMES: u64 = 200;
 
-/// What valgrind counts inside of: no other function has this name.
+/// What valgrind counts inside of, and before what it writes down what it counted.
 const COUNTED: &str = "*costs::functions::repeated*";
+const MARK: &str = "*costs::functions::mark*";
 
 /// One function with what it is called with. Boxed, so that the calls of all of them are the same
 /// function, which callgrind knows by its name.
@@ -26,8 +27,7 @@ type Case = (&'static str, Box<dyn Fn()>);
 /// Counts each function in a process of its own under callgrind.
 pub fn count() -> Outcome<Vec<(String, u64)>> {
     let folder = tempfile::tempdir()?;
-    let dump = format!("--dump-after={COUNTED}");
-    let status = valgrind::callgrind(folder.path(), COUNTED, &dump)
+    let status = valgrind::callgrind(folder.path(), COUNTED, None, MARK)
         .arg(std::env::current_exe()?)
         .arg(FUNCTIONS)
         .stdout(Stdio::null())
@@ -41,6 +41,11 @@ pub fn count() -> Outcome<Vec<(String, u64)>> {
         let (expected, found) = (names.len(), dumps.len());
         return Err(format!("expected {expected} dumps of functions, found {found}").into());
     }
+    if let Some((name, _)) =
+        names.iter().zip(&dumps).find(|(_, sum)| **sum == 0).map(|(case, _)| case)
+    {
+        return Err(format!("function \"{name}\": expected instructions, found none").into());
+    }
     Ok(names
         .into_iter()
         .zip(dumps)
@@ -53,7 +58,13 @@ pub fn run() {
     for (_, function) in cases() {
         function();
         repeated(&*function);
+        mark();
     }
+}
+
+#[inline(never)]
+fn mark() {
+    black_box(());
 }
 
 #[inline(never)]

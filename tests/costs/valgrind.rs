@@ -11,14 +11,17 @@ use crate::Outcome;
 const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2_Usable,-AVX512F_Usable,-AVX2,-AVX512F,-AVX512VL,\
                         -AVX512BW,-ERMS,-FSRM,-BMI2,-RTM";
 
-/// `valgrind` as a command that still lacks the program. It counts inside of `within`, and writes
-/// `out.1`, `out.2` and so on below `folder` at `dump`, an option such as `--dump-before=…`.
-pub fn callgrind(folder: &Path, within: &str, dump: &str) -> Command {
+/// `valgrind` as a command that still lacks the program. It counts inside of the function `within`
+/// but not of `except`, and writes `out.1`, `out.2` and so on below `folder` before each call of
+/// `dump`. These are patterns, and all different: of two options for one pattern, the last does
+/// nothing.
+pub fn callgrind(folder: &Path, within: &str, except: Option<&str>, dump: &str) -> Command {
     let mut command = Command::new("valgrind");
     command
         .env("GLIBC_TUNABLES", TUNABLES)
-        .args(["--tool=callgrind", "--quiet", dump])
-        .arg(format!("--toggle-collect={within}"))
+        .args(["--tool=callgrind", "--quiet"])
+        .args(except.into_iter().chain([within]).map(|name| format!("--toggle-collect={name}")))
+        .arg(format!("--dump-before={dump}"))
         .arg(format!("--callgrind-out-file={}", folder.join("out").display()));
     command
 }

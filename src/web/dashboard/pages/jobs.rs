@@ -113,7 +113,7 @@ async fn show(
 fn form(reader: &Reader, asked: &JobsQuery<'_>) -> Markup {
     let texts = reader.texts;
     html! {
-        form.search method="get" action={ (reader.base) "/ui/jobs" } role="search" {
+        form.search method="get" action={ (reader.base) "/ui/jobs" } role="search" aria-label=(texts.search_label) {
             div {
                 label for="q" { (texts.search_label) }
                 input #q name="q" type="search" value=(asked.text) aria-describedby="q-hint"

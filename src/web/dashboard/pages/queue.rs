@@ -231,7 +231,7 @@ fn summary(texts: &Texts, here: &str, name: &str, now: Timestamp, info: &QueueIn
 /// The filters by job type and by text.
 fn search(texts: &Texts, here: &str, state: JobState, filter: &Filter) -> Markup {
     html! {
-        form.search method="get" action=(here) role="search" {
+        form.search method="get" action=(here) role="search" aria-label=(texts.filter) {
             input type="hidden" name="state" value=(state.as_str());
             div {
                 label for="type" { (texts.job_type_filter) }

@@ -238,7 +238,7 @@ fn side(site: &Site<'_>, place: NavPage) -> Markup {
     html! {
         header.side {
             a.brand href={ (base) "/ui" } { (logo()) (texts.title) }
-            form.find method="get" action={ (base) "/ui/find" } role="search" {
+            form.find method="get" action={ (base) "/ui/find" } role="search" aria-label=(texts.job_id) {
                 label.hidden for="find" { (texts.job_id) }
                 input #find name="id" type="search" placeholder=(texts.job_id);
                 button.small type="submit" { (texts.find) }

@@ -77,7 +77,10 @@ pub(crate) fn keyed(kind: TableKind, name: &str, columns: &[Column<'_>], rows: &
             table class=[class] {
                 thead { tr {
                     @for column in columns {
-                        th scope="col" data-col=[key(column)] { (column.label) }
+                        // A column without a name has no head, which would be read aloud.
+                        @if column.label.is_empty() { td {} } @else {
+                            th scope="col" data-col=[key(column)] { (column.label) }
+                        }
                     }
                 } }
                 tbody { @for row in rows { (line(columns, row)) } }
