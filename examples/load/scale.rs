@@ -121,6 +121,8 @@ fn show(options: &Options, runs: &[Vec<Row>]) {
 
 async fn measure(options: &Options, masters: usize) -> Outcome<Row> {
     let cluster = Cluster::start(masters).await?;
+    // An application reads the files of the folder it is started in: here those of another store.
+    std::env::set_current_dir(cluster.nodes[0].folder.path())?;
     let addresses = cluster.addresses();
     let queues = cluster.queues(options.queues)?;
     // As many in each queue.
@@ -220,7 +222,7 @@ struct Cluster {
 struct Node {
     port: u16,
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Drop for Node {
@@ -244,7 +246,7 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("redis-server: expected it to be installed: {error}"))?;
-        Ok(Self { port, child, _folder: folder })
+        Ok(Self { port, child, folder })
     }
 
     fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Outcome<T> {

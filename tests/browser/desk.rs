@@ -149,9 +149,8 @@ async fn theme_language_and_zone_are_chosen_on_the_page(#[case] scripts: bool) {
         let to = answer.headers()["location"].to_str().unwrap();
         assert!(pages.ends_with(to.strip_suffix("/jobs").unwrap()), "{to}");
         for cookie in answer.headers().get_all("set-cookie") {
-            let (name, value) =
-                cookie.to_str().unwrap().split_once(';').unwrap().0.split_once('=').unwrap();
-            let mut cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
+            let text = cookie.to_str().unwrap().to_owned();
+            let mut cookie = fantoccini::cookies::Cookie::parse(text).unwrap();
             cookie.set_domain("127.0.0.1");
             browser.client.add_cookie(cookie).await.unwrap();
         }

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 pub use crate::support::anybody::Anybody;
+use fantoccini::elements::Element;
 use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -207,7 +208,7 @@ impl Browser {
         for _ in 0..200 {
             // A page that follows may take it away in between.
             match self.client.find(Locator::Css(css)).await {
-                Ok(element) => match element.click().await {
+                Ok(element) => match self.click_in_view(element).await {
                     Ok(()) => return,
                     Err(error) => last = Some(error),
                 },
@@ -216,6 +217,16 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{css}: {last:?}");
+    }
+
+    /// Scrolls to it as a person does, who does not click what a bar at the edge of the window
+    /// covers, and clicks.
+    async fn click_in_view(&self, element: Element) -> Result<(), CmdError> {
+        const SCROLL: &str =
+            "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
+        let argument = serde_json::to_value(&element)?;
+        self.client.execute(SCROLL, vec![argument]).await?;
+        element.click().await
     }
 
     /// Opens what is folded until this is seen in it: the page may be replaced meanwhile.
@@ -249,13 +260,15 @@ impl Browser {
         self.client.find_all(Locator::Css(css)).await.unwrap().len()
     }
 
-    /// Waits for the page that a click leads to: until this element has this text.
+    /// Waits for the page that a click leads to: until this element has this text, whatever space
+    /// or line is between its words.
     pub async fn until(&self, css: &str, text: &str) {
         let mut found = String::new();
         for _ in 0..500 {
             // It may vanish between two questions.
             if let Ok(element) = self.client.find(Locator::Css(css)).await {
-                found = element.text().await.unwrap_or_default();
+                let text = element.text().await.unwrap_or_default();
+                found = text.split_whitespace().collect::<Vec<_>>().join(" ");
             }
             if found.contains(text) {
                 return;

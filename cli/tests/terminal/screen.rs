@@ -92,6 +92,8 @@ fn top_shows_acts_and_says_when_the_store_is_gone() {
     // A queue is paused by its key, after the question.
     terminal.text("1");
     terminal.sees("ENDED/S");
+    // The queue `default` may stand before it.
+    terminal.text("G");
     terminal.text("p");
     terminal.sees("Pause queue mail?");
     terminal.text("n");

@@ -4,10 +4,10 @@ use super::*;
 
 /// Words that are the same in every language: names of products and of what is typed as it is, and
 /// what these tests' jobs are called.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 30] = [
     "redis", "api", "json", "utc", "local", "url", "kib", "mib", "gib", "enter", "esc", "english",
     "default", "mail", "welcome", "long", "queue", "state", "type", "id", "error", "since",
-    "until", "europe", "asia", "tokyo", "version",
+    "until", "europe", "asia", "tokyo", "version", "demo", "delay", "print",
 ];
 
 /// The text of a page outside of what shows data as it is stored.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
+use crate::broker::memory::IN_MEMORY;
 use crate::broker::{StoreInfo, StoreNode};
 use crate::web::dashboard::ui::parts::fact;
 use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View};
@@ -42,7 +43,8 @@ async fn show(view: View<'_>) -> HtmlPage {
 fn nodes(texts: &Texts, store: &StoreInfo) -> Markup {
     html! {
         div.card.facts {
-            p { (store.description) }
+            @if store.description == IN_MEMORY { p { (texts.store_in_memory) } }
+            @else { p { code { (store.description) } } }
             @for node in &store.nodes { dl { (server(texts, node)) } }
         }
     }

@@ -195,6 +195,7 @@ pub(super) const TEXTS: Texts = Texts {
     scheduled_title: "Scheduled",
     nav_periodic: "Periodic",
     workers_title: "Workers",
+    store_in_memory: "In this process's memory",
     store_title: "Store",
     find: "Find",
     as_of: "As of {}",

@@ -194,6 +194,7 @@ pub(super) const TEXTS: Texts = Texts {
     scheduled_title: "予定",
     nav_periodic: "定期実行",
     workers_title: "ワーカー",
+    store_in_memory: "このプロセスのメモリ内",
     store_title: "ストア",
     find: "検索",
     as_of: "{} 現在",

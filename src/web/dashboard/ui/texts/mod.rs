@@ -386,6 +386,7 @@ pub(crate) struct Texts {
     /// Navigation and title of the page of worker processes.
     pub workers_title: &'static str,
     /// Navigation and title of the page of the store.
+    pub store_in_memory: &'static str,
     pub store_title: &'static str,
     /// Navigation: the button beside the search by id.
     pub find: &'static str,
