@@ -158,6 +158,12 @@ pub mod internals {
     pub use crate::pool::*;
     pub use crate::registry::*;
 
+    /// The method and the address of each route that is mounted: Rocket itself knows those of the
+    /// dashboard as one route a method.
+    pub fn addresses(rocket: &rocket::Rocket<rocket::Orbit>) -> &[(rocket::http::Method, String)] {
+        crate::web::addresses(rocket)
+    }
+
     /// An inspector of a store, without an application around it.
     pub fn inspector(broker: std::sync::Arc<dyn Broker>) -> crate::Inspector {
         crate::Inspector::new(broker)

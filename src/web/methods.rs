@@ -43,12 +43,12 @@ impl Methods {
 }
 
 /// The segments of a path, without empty ones.
-fn segments(path: &str) -> Vec<String> {
+pub(super) fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// Whether a route has this path, as Rocket compares them.
-fn matches(route: &[String], path: &[&str]) -> bool {
+pub(super) fn matches(route: &[String], path: &[&str]) -> bool {
     let is_trailing = route.last().is_some_and(|last| last.ends_with("..>"));
     let fixed = &route[..route.len() - usize::from(is_trailing)];
     let same = |(one, found): (&String, &&str)| one.starts_with('<') || one == found;

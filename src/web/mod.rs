@@ -23,6 +23,7 @@ mod database;
 mod docs;
 mod error;
 mod fairing;
+mod grouped;
 mod guards;
 mod log;
 mod login;
@@ -77,6 +78,7 @@ pub use fairing::JobQueueFairing;
 pub use managed::Managed;
 pub use on_success::OnSuccess;
 pub use rate_limit::{RateLimit, RateLimitFairing};
+pub(crate) use routes::addresses;
 
 /// The job queue of this application: a request guard, managed state, and a handle that can be
 /// cloned and kept.

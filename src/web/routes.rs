@@ -5,7 +5,8 @@
 //! query (`query`), and catchers answer wrong methods with 405 and turn other
 //! statuses into problem details.
 
-use rocket::{Build, Rocket, Route};
+use rocket::http::Method;
+use rocket::{Build, Orbit, Rocket, Route};
 
 #[cfg(feature = "metrics")]
 use super::api::metrics;
@@ -21,7 +22,7 @@ use super::docs;
 use super::methods::Methods;
 #[cfg(feature = "openapi")]
 use super::openapi;
-use super::{query, reads};
+use super::{grouped, query, reads};
 use crate::config::JobQueueConfig;
 use crate::registry::Registry;
 
@@ -42,7 +43,23 @@ pub(super) fn mount(
     let base = if config.base.is_empty() { "/" } else { &config.base };
     let methods = Methods::of(base, &routes);
     let routes = query::strict(routes);
-    rocket.mount(base, routes).register(base, catchers()).manage(methods)
+    let behind = Behind(routes.iter().map(|route| address(base, route)).collect());
+    let routes = grouped::grouped("/ui", routes);
+    rocket.mount(base, routes).register(base, catchers()).manage(methods).manage(behind)
+}
+
+/// The routes that were mounted, before those of the dashboard were grouped.
+struct Behind(Vec<(Method, String)>);
+
+/// The method of a route, and its address as one writes it, below the base.
+fn address(base: &str, route: &Route) -> (Method, String) {
+    (route.method, format!("{}{}", base.trim_end_matches('/'), route.uri))
+}
+
+/// The method and the address of each of our routes, for tests that visit every one: Rocket knows
+/// those of the dashboard as one a method.
+pub(crate) fn addresses(rocket: &Rocket<Orbit>) -> &[(Method, String)] {
+    rocket.state::<Behind>().map_or(&[], |behind| &behind.0)
 }
 
 /// The routes of a process with a web interface. GET routes among them run at low priority

@@ -17,6 +17,7 @@ use crate::support::{PATIENCE, within};
 use rocket::http::{Accept, ContentType, Header, Method, Status};
 use rocket::local::asynchronous::Client;
 use rocket::request::{FromRequest, Outcome, Request};
+use rocket_jobqueue::internals::addresses;
 use rocket_jobqueue::{Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, Periodic};
 use rstest::rstest;
 use serde::{Deserialize, Serialize};

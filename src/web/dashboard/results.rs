@@ -150,11 +150,13 @@ pub(crate) async fn search(
         let spent = began.elapsed();
         let is_full = found.len() >= end
             && (found.len() >= end + MAX_SAMPLE - MAX_ROWS || spent > SAMPLE_TIMEOUT);
-        if is_full || spent > SEARCH_TIMEOUT || bytes >= MAX_PAGE_BYTES {
+        if is_full {
             break;
         }
+        // What was read is shown, also if one job is larger than all a page may read.
+        let may_read = spent <= SEARCH_TIMEOUT && bytes < MAX_PAGE_BYTES;
         // A list without rows may have the next one: it is read before any row is handed on.
-        if let Some(ahead) = unread(&sources) {
+        if let Some(ahead) = unread(&sources).filter(|_| may_read) {
             let empty =
                 sources.iter_mut().filter(|it| is_ahead(it.state) == ahead && it.is_unread());
             let reads: Vec<_> =
