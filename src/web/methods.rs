@@ -28,12 +28,16 @@ impl Methods {
     /// The methods that the path of a request has, if its own is none of them.
     pub(super) fn allowed(&self, request: &Request<'_>) -> Option<String> {
         let path: Vec<&str> = request.uri().path().segments().collect();
-        let paths = self.0.iter().filter(|(route, _)| matches(route, &path));
+        let mut found: Vec<_> = self.0.iter().filter(|(route, _)| matches(route, &path)).collect();
+        if found.iter().any(|(_, methods)| methods.contains(&request.method())) {
+            return None;
+        }
+        // `/workers/quiet` is no worker of that name.
+        if found.iter().any(|(route, _)| is_fixed(route)) {
+            found.retain(|(route, _)| is_fixed(route));
+        }
         let mut methods: Vec<&str> = Vec::new();
-        for method in paths.flat_map(|(_, methods)| methods) {
-            if *method == request.method() {
-                return None;
-            }
+        for method in found.iter().flat_map(|(_, methods)| methods) {
             if !methods.contains(&method.as_str()) {
                 methods.push(method.as_str());
             }
@@ -45,6 +49,11 @@ impl Methods {
 /// The segments of a path, without empty ones.
 pub(super) fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a route's path has no parameters.
+fn is_fixed(route: &[String]) -> bool {
+    route.iter().all(|segment| !segment.starts_with('<'))
 }
 
 /// Whether a route has this path, as Rocket compares them.

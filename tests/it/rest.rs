@@ -414,6 +414,9 @@ async fn a_wrong_method_is_answered_with_those_there_are() {
         (Method::Get, "/queues/mail/pause", "POST"),
         (Method::Put, "/jobs/mail/x", "GET, HEAD, DELETE"),
         (Method::Delete, "/periodic", "GET, HEAD"),
+        // Not a worker of this name.
+        (Method::Options, "/workers/quiet", "POST"),
+        (Method::Options, "/workers/x", "GET, HEAD, PATCH"),
     ] {
         let request =
             client.req(method, format!("{BASE}{path}")).header(Header::new("Role", "operator"));

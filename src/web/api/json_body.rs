@@ -49,15 +49,34 @@ impl<'r, T> FromData<'r> for JsonBody<T> {
 }
 
 impl<T: DeserializeOwned> JsonBody<T> {
-    /// Deserializes the body; 422 with the reason if it does not fit. It reads the bytes, since the
-    /// parsed value no longer shows a field that was sent twice.
+    /// Deserializes the body, an object; 422 with the reason if it does not fit. It reads the bytes,
+    /// since the parsed value no longer shows a field that was sent twice.
     pub(super) fn parsed(self) -> Result<T, ProblemDetails> {
-        serde_json::from_slice(&self.read?.bytes).map_err(|error| {
+        let read = self.read?;
+        // Serde takes an array for a structure as well: its fields in their order.
+        if !read.value.is_object() {
+            let found = kind(&read.value);
+            let detail = format!("expected a JSON object, got {found}");
+            return Err(ProblemDetails::new(Status::UnprocessableEntity, detail));
+        }
+        serde_json::from_slice(&read.bytes).map_err(|error| {
             let position = format!(" at line {} column {}", error.line(), error.column());
             let mut detail = error.to_string();
             detail.truncate(detail.strip_suffix(&position).map_or(detail.len(), str::len));
             ProblemDetails::new(Status::UnprocessableEntity, detail)
         })
+    }
+}
+
+/// What a JSON value is, for an error text.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rocket::http::Status;
 use serde_json::{Map, Value};
 
+use super::json_body::kind;
 use crate::web::error::{FieldProblem, ProblemDetails};
 
 /// Maximum delay in seconds: a year.
@@ -170,18 +171,6 @@ fn whole(value: &Value, most: u64) -> Result<Option<u64>, Fault> {
         (None, Some(huge)) if huge >= u64::MAX as f64 => Err(Fault::TooLarge(most)),
         (None, Some(huge)) if huge <= i64::MIN as f64 => Err(Fault::Negative),
         (None, _) => Err(Fault::NotWhole("a number with a fraction or exponent")),
-    }
-}
-
-/// What a JSON value is, for an error text.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -193,6 +193,9 @@ async fn an_empty_filter_of_an_action_is_an_error_and_so_is_one_sent_twice() {
         r#"{"action":"delete","state":"","type":"mail:welcome"}"#,
         r#"{"action":"delete","state":"archived","state":"scheduled"}"#,
         r#"{"action":"run","state":"scheduled","type":"other","type":"mail:welcome"}"#,
+        // Serde would take the fields in their order.
+        r#"["delete"]"#,
+        r#"["delete","scheduled",null,null]"#,
     ] {
         let request = client
             .post(format!("{BASE}/queues/mail/actions"))
