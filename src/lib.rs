@@ -157,12 +157,7 @@ pub mod internals {
     };
     pub use crate::pool::*;
     pub use crate::registry::*;
-
-    /// The method and the address of each route that is mounted: Rocket itself knows those of the
-    /// dashboard as one route a method.
-    pub fn addresses(rocket: &rocket::Rocket<rocket::Orbit>) -> &[(rocket::http::Method, String)] {
-        crate::web::addresses(rocket)
-    }
+    pub use crate::web::addresses;
 
     /// An inspector of a store, without an application around it.
     pub fn inspector(broker: std::sync::Arc<dyn Broker>) -> crate::Inspector {

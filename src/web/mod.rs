@@ -78,7 +78,7 @@ pub use fairing::JobQueueFairing;
 pub use managed::Managed;
 pub use on_success::OnSuccess;
 pub use rate_limit::{RateLimit, RateLimitFairing};
-pub(crate) use routes::addresses;
+pub use routes::addresses;
 
 /// The job queue of this application: a request guard, managed state, and a handle that can be
 /// cloned and kept.

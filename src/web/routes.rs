@@ -58,7 +58,7 @@ fn address(base: &str, route: &Route) -> (Method, String) {
 
 /// The method and the address of each of our routes, for tests that visit every one: Rocket knows
 /// those of the dashboard as one a method.
-pub(crate) fn addresses(rocket: &Rocket<Orbit>) -> &[(Method, String)] {
+pub fn addresses(rocket: &Rocket<Orbit>) -> &[(Method, String)] {
     rocket.state::<Behind>().map_or(&[], |behind| &behind.0)
 }
 

@@ -48,11 +48,11 @@ async fn screens(bench: Bench) {
         }
         browser.until_count("tbody tr", 3).await;
         for id in ids {
-            browser.until("tbody", id).await;
+            browser.until_count(&format!("tbody a[href$='/{id}']"), 1).await;
         }
         browser.open_page(&format!("{pages}/jobs/default/{}", ids[0])).await;
         browser.until("h1", "Job interop:work").await;
-        browser.until(".facts .tag", state).await;
+        browser.until(".facts", state).await;
     }
     browser.open_page(&format!("{pages}/jobs/default/{}", COMPLETED[0])).await;
     browser.until("main", "Result").await;
@@ -66,7 +66,7 @@ async fn screens(bench: Bench) {
     browser.open_page(&format!("{pages}/failures")).await;
     browser.until("tbody", "failed on purpose").await;
     browser.open_page(&format!("{pages}/scheduled")).await;
-    browser.until("tbody tr:nth-child(3) th", "-").await;
+    browser.until("tbody tr:nth-child(3) th", "interop:work").await;
     browser.open_page(&format!("{pages}/groups")).await;
     browser.until("tbody th", GROUP).await;
     browser.open_page(&format!("{pages}/servers")).await;
@@ -77,7 +77,7 @@ async fn screens(bench: Bench) {
     browser.until("dl", "Redis").await;
     browser.shoot("go-store").await;
     browser.open_page(&format!("{pages}/doctor")).await;
-    browser.until(".hint", "entries in 1 queues").await;
+    browser.until("main", "entries in 1 queues").await;
     browser.close().await;
 }
 
@@ -111,7 +111,13 @@ async fn deeds(bench: Bench) {
     browser.until("[role=status]", "The job is deleted.").await;
     scene.bench.gone("default", COMPLETED[0]).await;
     job(PENDING[1]).await;
-    press("reschedule").await;
+    browser.unfold("details:has(#when) summary", "#when").await;
+    let when = browser.client.find(fantoccini::Locator::Css("#when")).await.unwrap();
+    when.send_keys("tomorrow 9:00").await.unwrap();
+    browser.click("form[action$='/reschedule'] button").await;
+    // The moment is shown before.
+    browser.until(".moment strong", "").await;
+    browser.click("form[action$='/reschedule'] button").await;
     browser.until("[role=status]", "The job is rescheduled.").await;
     reached(PENDING[1], "scheduled").await;
     job(SCHEDULED[0]).await;

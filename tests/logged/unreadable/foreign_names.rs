@@ -223,7 +223,7 @@ async fn ids_that_no_path_can_hold_have_pages_and_actions() {
         let next = response.headers().get_one("Location").unwrap().to_owned();
         drop(response);
         let next = next.strip_prefix(BASE).unwrap();
-        assert!(site.page(next).await.contains("待機中"), "{what}");
+        assert!(site.page(next).await.contains("is moved to pending"), "{what}");
         assert_eq!(site.post(&format!("/jobs/default/{path}/archive")).await, 204, "{what}");
         let link = site.client.rocket().state::<JobQueue>().unwrap().status_link(
             &QueueName::new("default").unwrap(),

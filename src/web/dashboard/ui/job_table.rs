@@ -103,6 +103,8 @@ fn head(reader: &Reader, row: &JobRow, form: Option<&str>) -> Markup {
         JobRow::Job(info) if !info.record.job_type.is_empty() => html! { (info.record.job_type) },
         JobRow::Job(_) | JobRow::Corrupt(_) => html! { code { (row.id()) } },
     };
+    // One that no address can name cannot be chosen either: the link says what to do.
+    let form = form.filter(|_| reader.reachable_job(queue, row.id()).is_some());
     html! {
         @if let Some(form) = form {
             input.choice type="checkbox" name=(super::form::SELECTED) form=(form)
