@@ -8,7 +8,7 @@
 
 use serde::Serialize;
 
-use super::Answer;
+use super::{Answer, Cursor, Page};
 use crate::job::{Limit, QueueName};
 use crate::time::Timestamp;
 
@@ -40,6 +40,19 @@ pub trait Limits: Send + Sync {
         name: &'a str,
         most: usize,
     ) -> Answer<'a, LimitUses>;
+
+    /// A page of the keys of a limit, in no particular order. Each page costs the same, however
+    /// many keys there are. A key that has a state all the time is on one of the pages; one that
+    /// comes or goes while they are read may be missing.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`](crate::Error::is_invalid) for a page number, or a cursor of another list.
+    fn limit_keys<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        name: &'a str,
+        page: &'a Page,
+    ) -> Answer<'a, LimitKeyPage>;
 }
 
 /// A limit and what counts for it.
@@ -80,6 +93,17 @@ pub struct LimitUses {
     pub more: bool,
 }
 
+/// A page of the keys of a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitKeyPage {
+    /// The keys, in no particular order. About as many as the page has rows: a small set comes
+    /// in one piece from Redis, and a page may be empty although another one follows.
+    pub keys: Vec<LimitUse>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<Cursor>,
+}
+
 /// One key of a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -96,6 +120,14 @@ pub struct LimitUse {
     pub since: Option<Timestamp>,
     /// When its rate admits the next start, if that is later than now.
     pub next_at: Option<Timestamp>,
+}
+
+impl LimitUse {
+    /// The order of a list: the most waiting jobs first, then the most running ones, then by key.
+    pub(crate) fn fullest_first(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |one: &Self| (one.waiting, one.in_use);
+        rank(other).cmp(&rank(self)).then_with(|| self.key.cmp(&other.key))
+    }
 }
 
 /// What a job waits for.

@@ -83,7 +83,7 @@ pub use groups::{
 pub(crate) use inspect::EMPTY_QUEUE_NAME;
 pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES, QueueSummaries};
 pub use limits::{
-    LimitInfo, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
+    LimitInfo, LimitKeyPage, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
 };
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots, Coverage};

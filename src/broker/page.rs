@@ -89,6 +89,12 @@ impl Page {
         Ok(self)
     }
 
+    /// With this many rows; for lists whose rows are short enough for more than 100.
+    pub(crate) fn with_rows(mut self, rows: u32) -> Self {
+        self.size = rows;
+        self
+    }
+
     /// From the other end of the list: the job that was archived last comes first, or the one that
     /// became pending last. The default is the list's own order, see
     /// [`Inspector::jobs`](crate::Inspector::jobs). A page after another one has to go the same
@@ -203,9 +209,7 @@ impl Cursor {
 
     /// The error for a page number of an unordered list.
     pub(super) fn by_cursor() -> Error {
-        Error::invalid(
-            "page: expected the first one of groups or one by its cursor, found a number",
-        )
+        Error::invalid("page: expected the first one or one by its cursor, found a number")
     }
 
     /// The error for a cursor of another kind of list.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use redacted_parts::RedactedParts;
 
-use super::{JobInfo, JobPage, JobRow, LimitUses, PeriodicJobInfo, Servers};
+use super::{JobInfo, JobPage, JobRow, LimitUse, LimitUses, PeriodicJobInfo, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
 /// The text that replaces a hidden one.
@@ -115,12 +115,15 @@ impl Viewer {
 
     /// The keys of a limit, which are parts of payloads or headers.
     pub(crate) fn limit_uses(&self, mut uses: LimitUses) -> LimitUses {
-        for one in &mut uses.uses {
-            if !one.key.is_empty() {
-                one.key = self.text(std::mem::take(&mut one.key));
-            }
-        }
+        self.limit_keys(&mut uses.uses);
         uses
+    }
+
+    /// The same of a page of them.
+    pub(crate) fn limit_keys(&self, keys: &mut [LimitUse]) {
+        for one in keys.iter_mut().filter(|one| !one.key.is_empty()) {
+            one.key = self.text(std::mem::take(&mut one.key));
+        }
     }
 
     /// A text that may quote the payloads of several jobs.

@@ -1,7 +1,7 @@
 //! Limits of a queue: seen, set and removed while jobs run.
 
 use super::Inspector;
-use crate::broker::{LimitInfo, LimitUses, MAX_LISTED_KEYS};
+use crate::broker::{LimitInfo, LimitKeyPage, LimitUses, MAX_LISTED_KEYS, Page};
 use crate::error::Error;
 use crate::job::{Limit, QueueName};
 
@@ -30,6 +30,39 @@ impl Inspector {
     ) -> Result<LimitUses, Error> {
         let uses = self.broker.limit_uses(queue, name, most.min(MAX_LISTED_KEYS)).await?;
         Ok(self.viewer.limit_uses(uses))
+    }
+
+    /// All keys of a limit with jobs that run or wait, or whose rate is in use, page by page and in
+    /// no particular order. A page costs the same however many keys there are. While no key comes
+    /// or goes, each is on exactly one page. A limit that does not exist has no keys.
+    ///
+    /// ```
+    /// use rocket_jobqueue::inspect::Page;
+    /// use rocket_jobqueue::{Error, Inspector, QueueName};
+    ///
+    /// async fn waiting_accounts(inspector: &Inspector, mail: &QueueName) -> Result<u64, Error> {
+    ///     let (mut page, mut waiting) = (Page::default().size(100)?, 0);
+    ///     loop {
+    ///         let found = inspector.limit_keys(mail, "account", &page).await?;
+    ///         waiting += found.keys.iter().filter(|key| key.waiting > 0).count() as u64;
+    ///         let Some(next) = found.next else { return Ok(waiting) };
+    ///         page = Page::after(next).size(100)?;
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a page by number, except the first, or by the cursor of another
+    /// list; errors of the store.
+    pub async fn limit_keys(
+        &self,
+        queue: &QueueName,
+        name: &str,
+        page: &Page,
+    ) -> Result<LimitKeyPage, Error> {
+        let mut found = self.broker.limit_keys(queue, name, page).await?;
+        self.viewer.limit_keys(&mut found.keys);
+        Ok(found)
     }
 
     /// Sets a limit of a queue, or replaces the one of its name. It holds from the next dequeue of

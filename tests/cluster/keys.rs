@@ -181,6 +181,7 @@ async fn limit(broker: &RedisBroker, queue: &QueueName) {
     broker.forward(queue, 10).await.unwrap();
     assert_eq!(broker.limits(queue).await.unwrap()[0].waiting, 3);
     broker.settle(&[(taken[0].clone(), Transition::Requeue).into()]).await.unwrap();
+    assert_eq!(broker.limit_keys(queue, "one", &Page::default()).await.unwrap().keys.len(), 1);
     assert!(broker.remove_limit(queue, "one").await.unwrap());
     broker.forward(queue, 10).await.unwrap();
     for delivery in broker.dequeue(queues, 9).await.unwrap().deliveries {

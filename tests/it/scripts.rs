@@ -96,6 +96,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         ],
         "set_limit" => &[r#"one|{"concurrency":1}|32|0"#, "one||32|0"],
         "read_limits" => &["100"],
+        "list_limit_keys" => &["one|9|0"],
         "extend_leases" => &["a|7|0", "a|8|0|l|7|0"],
         "next_due" => &["", "+"],
         "forward_due" => &["9|1000|100000", "1|1|100000"],

@@ -1,7 +1,7 @@
 //! Limits of the queues of an application with a namespace. Their names are the queue's own.
 
 use super::NamespacedBroker;
-use crate::broker::{Answer, LimitInfo, LimitUses, Limits};
+use crate::broker::{Answer, LimitInfo, LimitKeyPage, LimitUses, Limits, Page};
 use crate::job::{Limit, QueueName};
 
 impl Limits for NamespacedBroker {
@@ -36,6 +36,18 @@ impl Limits for NamespacedBroker {
         Box::pin(async move {
             let queue = self.stored(queue);
             self.answer(self.inner.limit_uses(&queue, name, most)).await
+        })
+    }
+
+    fn limit_keys<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        name: &'a str,
+        page: &'a Page,
+    ) -> Answer<'a, LimitKeyPage> {
+        Box::pin(async move {
+            let queue = self.stored(queue);
+            self.answer(self.inner.limit_keys(&queue, name, page)).await
         })
     }
 }

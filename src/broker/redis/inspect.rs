@@ -235,12 +235,7 @@ impl Inspect for RedisBroker {
     /// names.
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {
         let read = async move {
-            let from: &[u8] = match page.begin()? {
-                Begin::At(0) => b"0",
-                Begin::At(_) => return Err(Cursor::by_cursor()),
-                Begin::After(Mark::Scanned(cursor)) if is_number(cursor) => cursor,
-                Begin::After(_) => return Err(Cursor::foreign()),
-            };
+            let from = scanned_to(page)?;
             let mut found = self
                 .ask(&SCRIPTS.list_groups, queue, Repeat::Safe, |_, call| {
                     call.arg(page.rows()).arg(from)
@@ -451,6 +446,16 @@ impl RedisBroker {
 /// Reads Asynq's `pending_since`, in nanoseconds.
 pub(super) fn nanos(text: &str) -> Option<Timestamp> {
     text.parse::<i64>().ok().map(|nanos| Timestamp::from_micros(nanos.div_euclid(1000)))
+}
+
+/// The cursor of Redis with which a page of a scanned set begins.
+pub(super) fn scanned_to(page: &Page) -> Result<&[u8], Error> {
+    match page.begin()? {
+        Begin::At(0) => Ok(b"0"),
+        Begin::At(_) => Err(Cursor::by_cursor()),
+        Begin::After(Mark::Scanned(cursor)) if is_number(cursor) => Ok(cursor),
+        Begin::After(_) => Err(Cursor::foreign()),
+    }
 }
 
 /// Whether a cursor is a number of `SSCAN`: one that was forged must not reach Redis.

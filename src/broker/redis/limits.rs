@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::RedisBroker;
+use super::inspect::scanned_to;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use crate::broker::{
-    Answer, LimitInfo, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
+    Answer, Cursor, LimitInfo, LimitKeyPage, LimitStanding, LimitUse, LimitUses, LimitWait, Limits,
+    MAX_LISTED_KEYS, Mark, Page,
 };
 use crate::error::Error;
 use crate::job::{Limit, MAX_LIMITS, QueueName, RateNumbers};
@@ -210,10 +212,37 @@ impl Limits for RedisBroker {
             let found = self.read_limits(queue).await?;
             let of_limit = found.uses.into_iter().filter(|(limit, _)| limit == name);
             let mut uses: Vec<LimitUse> = of_limit.map(|(_, one)| one).collect();
-            uses.sort_by(|a, b| (b.waiting, b.in_use, &a.key).cmp(&(a.waiting, a.in_use, &b.key)));
+            uses.sort_by(LimitUse::fullest_first);
             let more = found.more || uses.len() > most;
             uses.truncate(most);
             Ok(LimitUses { uses, more })
+        })
+    }
+
+    /// Paged by `ZSCAN` cursors, so there are no page numbers.
+    fn limit_keys<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        name: &'a str,
+        page: &'a Page,
+    ) -> Answer<'a, LimitKeyPage> {
+        Box::pin(async move {
+            let from = scanned_to(page)?;
+            let mut reply = self
+                .ask(&SCRIPTS.list_limit_keys, queue, Repeat::Safe, |_, call| {
+                    call.arg(name).arg(page.rows()).arg(from)
+                })
+                .await?;
+            let cursor = reply.bytes()?;
+            let mut keys = Vec::new();
+            while !reply.is_empty() {
+                let (pair, one) = read_use(&mut reply)?;
+                if pair.limit == name {
+                    keys.push(one);
+                }
+            }
+            let next = (cursor != b"0").then(|| Cursor::new(Mark::Scanned(cursor)));
+            Ok(LimitKeyPage { keys, next })
         })
     }
 }

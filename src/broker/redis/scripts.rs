@@ -84,6 +84,7 @@ scripts! {
 
     set_limit: "lib/common", "lib/limits", "limits/set_limit";
     read_limits: "lib/common", "lib/limits", "limits/read_limits";
+    list_limit_keys: "lib/common", "lib/limits", "limits/list_limit_keys";
 
     list_keys: "lib/common", "transfer/list_keys";
     restore_jobs: "lib/common", "transfer/restore_jobs";

@@ -6,7 +6,7 @@ use rocket::{Route, delete, get, put, routes};
 use rocket_okapi::openapi;
 use serde::{Deserialize, Serialize};
 
-use crate::broker::{LimitInfo, LimitUse, LimitUses, MAX_LISTED_KEYS};
+use crate::broker::{Cursor, LimitInfo, LimitKeyPage, LimitUse, MAX_LISTED_KEYS};
 use crate::error::Error;
 use crate::job::{Limit, LimitKey, QueueName, Rate};
 use crate::web::JobQueue;
@@ -34,10 +34,13 @@ pub(crate) struct AllLimits {
 pub(crate) struct OneLimit {
     /// The limit, and the sums of its keys.
     limit: LimitInfo,
-    /// Keys with jobs that run or wait, those with the most waiting jobs first.
+    /// Keys of this page with jobs that run or wait, or whose rate is in use; those with the most
+    /// waiting jobs first.
     uses: Vec<LimitUse>,
     /// Whether there are more keys.
     more: bool,
+    /// The `cursor` of the next page; null after the last one.
+    next: Option<Cursor>,
 }
 
 /// A limit as it is set; its name is in the path.
@@ -100,26 +103,30 @@ pub(crate) async fn list(
 
 /// # Get a limit
 ///
-/// The limit and its keys, those with the most waiting jobs first: at most `size` of them (100 by
-/// default, at most 1,000). No more than 1,000 keys are looked at; `more` says whether there are
-/// others. If the application redacts jobs, the keys are hidden.
+/// The limit and a page of its keys, paged by `cursor`: about `size` of them (100 by default, at
+/// most 1,000). Pages are in no particular order; within one, the keys with the most waiting jobs
+/// come first. While no key comes or goes, each is on exactly one page. A page may be empty although
+/// `next` is not null. If the application redacts jobs, the keys are hidden.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-limit"))]
-#[get("/queues/<name>/limits/<limit>?<size>")]
+#[get("/queues/<name>/limits/<limit>?<size>&<cursor>")]
 pub(crate) async fn one(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
     limit: &str,
     size: Param<'_>,
+    cursor: Param<'_>,
 ) -> JsonResult<OneLimit> {
     let size = number("size", size.given("size")?, 1, MAX_LISTED_KEYS as u64)?;
-    let size = usize::try_from(size.unwrap_or(DEFAULT_KEYS)).unwrap_or(MAX_LISTED_KEYS);
+    let size = u32::try_from(size.unwrap_or(DEFAULT_KEYS)).unwrap_or(u32::MAX);
+    let page = super::page(None, None, cursor.once("cursor")?)?.with_rows(size);
     let (inspector, known) = (queue.redacted_inspector(), queue_name(name)?);
     inspector.queue(&known).await?;
     let found = inspector.limits(&known).await?.into_iter().find(|found| found.limit.name == limit);
     let found = found.ok_or_else(|| missing(&known, limit))?;
-    let LimitUses { uses, more, .. } = inspector.limit_uses(&known, limit, size).await?;
-    Ok(Json(OneLimit { limit: found, uses, more }))
+    let LimitKeyPage { keys: mut uses, next } = inspector.limit_keys(&known, limit, &page).await?;
+    uses.sort_by(LimitUse::fullest_first);
+    Ok(Json(OneLimit { limit: found, uses, more: next.is_some(), next }))
 }
 
 /// # Set a limit

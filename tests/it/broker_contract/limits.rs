@@ -1,7 +1,7 @@
 //! Limits: how many jobs of a queue, a type or a key run at once, and how many start in a time.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::inspect::LimitUse;
+use rocket_jobqueue::inspect::{LimitUse, Page};
 use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 
 /// A job of an account.
@@ -391,4 +391,47 @@ async fn a_wrong_limit_is_refused_and_a_queue_has_a_bounded_number(
     assert_eq!(all.len(), 32);
     assert_eq!(all[7].limit.concurrency, Some(70));
     assert!(on.broker.limits(&on.beside().queue).await.unwrap().is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_keys_of_a_limit_are_paged_and_each_is_on_one_page(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    const ACCOUNTS: usize = 700;
+    let on = store.open().await;
+    on.set_limit(&per_account(1)).await;
+    // Keys of another limit are in the same set of Redis.
+    on.set_limit(&Limit::new("accounts").key(LimitKey::Given).concurrency(1000)).await;
+    let accounts: BTreeSet<String> = (0..ACCOUNTS).map(|nth| format!("acct_{nth}")).collect();
+    for account in &accounts {
+        on.put(of_account(&on, account, account)).await;
+    }
+    while !on.start().await.is_empty() {}
+
+    let pages = async |limit: &str| {
+        let (mut keys, mut page) = (Vec::new(), Page::default().size(100).unwrap());
+        loop {
+            let found = on.broker.limit_keys(&on.queue, limit, &page).await.unwrap();
+            // Redis gives whole buckets of its set.
+            assert!(found.keys.len() <= 120, "{} keys on a page", found.keys.len());
+            keys.extend(found.keys);
+            let Some(next) = found.next else { return keys };
+            // As it comes back from a client.
+            page = Page::after(next.to_string().parse().unwrap()).size(100).unwrap();
+        }
+    };
+    let keys = pages("account").await;
+    assert_eq!(keys.len(), ACCOUNTS, "no key is on two pages");
+    assert_eq!(keys.iter().map(|one| one.key.clone()).collect::<BTreeSet<_>>(), accounts);
+    assert!(keys.iter().all(|one| one.in_use == 1 && one.waiting == 0 && one.since.is_some()));
+    assert_eq!(pages("accounts").await.len(), 1, "the empty key");
+    assert_eq!(pages("none").await, []);
+
+    let refused = async |page: Page| {
+        on.broker.limit_keys(&on.queue, "account", &page).await.unwrap_err().is_invalid()
+    };
+    assert!(refused(Page::number(2).unwrap()).await);
+    assert!(refused(Page::after("l~0~61~61".parse().unwrap())).await, "of another list");
+    assert!(refused(Page::after("s~2d31".parse().unwrap())).await, "no place of a scan");
 }

@@ -77,6 +77,72 @@ async fn declared_limits_are_set_at_launch_over_what_was_there() {
     assert_eq!(found, [(&json!("slow"), &Value::Null), (&json!("smtp"), &json!(3))]);
 }
 
+/// A client whose queue has a limit with 250 keys, one of them with three waiting jobs.
+async fn with_many_keys() -> Client {
+    let client = still().await;
+    let key = rocket_jobqueue::limits::LimitKey::parse("payload.user").unwrap();
+    let limit = rocket_jobqueue::limits::Limit::new("stripe").key(key).concurrency(1);
+    let queue: &JobQueue = client.rocket().state().unwrap();
+    let mail = rocket_jobqueue::QueueName::new("mail").unwrap();
+    queue.inspector().set_limit(&mail, &limit).await.unwrap();
+    for user in (0..250).chain([7, 7, 7]) {
+        queue.enqueue(Welcome { user }).await.unwrap();
+    }
+    client
+}
+
+#[tokio::test]
+async fn the_keys_of_a_limit_come_page_by_page_each_once() {
+    let client = with_many_keys().await;
+    let (mut users, mut waiting, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = get(&client, &format!("{STRIPE}?size=60&cursor={cursor}")).await;
+        let uses = page["uses"].as_array().unwrap();
+        assert!(uses.len() <= 60, "{} keys", uses.len());
+        users.extend(uses.iter().map(|one| one["key"].as_str().unwrap().parse::<u64>().unwrap()));
+        if let Some(fullest) = uses.iter().position(|one| one["waiting"] == 3) {
+            assert_eq!((fullest, &uses[0]["key"]), (0, &json!("7")), "the fullest comes first");
+            waiting += 1;
+        }
+        assert_eq!(page["more"], !page["next"].is_null());
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = next.to_owned();
+    }
+    users.sort_unstable();
+    assert_eq!(users, (0..250).collect::<Vec<_>>());
+    assert_eq!(waiting, 1);
+
+    let wrong = ask(&client, Method::Get, &format!("{STRIPE}?cursor=nothing"), None).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text);
+    let wrong = ask(&client, Method::Get, &format!("{STRIPE}?size=1001"), None).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text);
+}
+
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn the_page_of_a_limit_leads_from_keys_to_the_next_ones() {
+    let client = with_many_keys().await;
+    let page = async |path: &str| {
+        let request =
+            client.get(path.to_owned()).header(Header::new("Role", "viewer")).header(Accept::HTML);
+        request.dispatch().await.into_string().await.unwrap()
+    };
+    let queue = page(&format!("{BASE}/ui/queues/mail")).await;
+    let mut at = format!("{BASE}/ui/queues/mail/limits/stripe");
+    assert!(queue.contains(&format!("href=\"{at}\"")), "{queue}");
+    let mut keys = Vec::new();
+    loop {
+        let shown = page(&at).await;
+        keys.push(shown.matches("<th scope=\"row\"").count());
+        let Some((_, rest)) = shown.split_once("<p class=\"more\"><a href=\"") else { break };
+        at = rest.split_once('"').unwrap().0.replace("&amp;", "&");
+        assert!(keys.len() < 10, "{at}");
+    }
+    assert_eq!(keys, [100, 100, 50]);
+    let none = page(&format!("{BASE}/ui/queues/mail/limits/none")).await;
+    assert!(none.contains("has no limit"), "{none}");
+}
+
 #[cfg(feature = "dashboard")]
 #[tokio::test]
 async fn the_page_of_a_queue_shows_sets_and_removes_limits() {

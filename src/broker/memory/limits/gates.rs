@@ -12,9 +12,13 @@
 //! run. Its other jobs wait at their own gate and delay nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::broker::memory::changes::Changes;
-use crate::broker::{LimitInfo, LimitUse, LimitUses, MAX_LISTED_KEYS};
+use crate::broker::{
+    Begin, Cursor, LimitInfo, LimitKeyPage, LimitUse, LimitUses, MAX_LISTED_KEYS, Mark, Page,
+};
+use crate::error::Error;
 use crate::job::{JobId, JobRecord, Limit, Rate, RateState};
 use crate::time::Timestamp;
 
@@ -76,6 +80,17 @@ impl Gate {
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.holders.first().map(|(since, _)| *since)
     }
+
+    /// As a list shows it.
+    fn shown(&self, pair: &Pair, limit: &Limit, now: Timestamp) -> LimitUse {
+        LimitUse {
+            key: pair.key.clone(),
+            in_use: self.holders.len() as u64,
+            waiting: self.waiting.len() as u64,
+            since: self.since(),
+            next_at: self.next_at(limit, now),
+        }
+    }
 }
 
 fn micros(time: Timestamp) -> i64 {
@@ -98,6 +113,9 @@ pub(in crate::broker::memory) struct Gates {
     pub(in crate::broker::memory) changed: Changes<String>,
     /// Gates whose rate was used.
     pub(in crate::broker::memory) rates_changed: Changes<Pair>,
+    /// The order in which keys are listed. A cursor has the hash of a key: keys are parts of
+    /// payloads, which not everyone who reads a list may see.
+    listing: RandomState,
 }
 
 impl Gates {
@@ -177,19 +195,52 @@ impl Gates {
     /// The first keys of a limit with state, those with the most waiting jobs first.
     pub(super) fn uses(&self, name: &str, most: usize, now: Timestamp) -> LimitUses {
         let Some(limit) = self.limit(name) else { return LimitUses::default() };
-        let one = |(pair, gate): (&Pair, &Gate)| LimitUse {
-            key: pair.key.clone(),
-            in_use: gate.holders.len() as u64,
-            waiting: gate.waiting.len() as u64,
-            since: gate.since(),
-            next_at: gate.next_at(limit, now),
-        };
         let mut all = self.gates_of(name);
-        let mut uses: Vec<LimitUse> = all.by_ref().take(MAX_LISTED_KEYS).map(one).collect();
+        let first = all.by_ref().take(MAX_LISTED_KEYS);
+        let mut uses: Vec<LimitUse> =
+            first.map(|(pair, gate)| gate.shown(pair, limit, now)).collect();
         let more = all.next().is_some() || uses.len() > most;
-        uses.sort_by(|a, b| (b.waiting, b.in_use, &a.key).cmp(&(a.waiting, a.in_use, &b.key)));
+        uses.sort_by(LimitUse::fullest_first);
         uses.truncate(most);
         LimitUses { uses, more }
+    }
+
+    /// A page of the keys of a limit with state, in the order of their hashes.
+    pub(super) fn keys(
+        &self,
+        name: &str,
+        page: &Page,
+        now: Timestamp,
+    ) -> Result<LimitKeyPage, Error> {
+        let after: Option<u64> = match page.begin()? {
+            Begin::At(0) => None,
+            Begin::At(_) => return Err(Cursor::by_cursor()),
+            Begin::After(Mark::Scanned(hash)) => {
+                let hash = std::str::from_utf8(hash).ok().and_then(|hash| hash.parse().ok());
+                Some(hash.ok_or_else(Cursor::foreign)?)
+            }
+            Begin::After(_) => return Err(Cursor::foreign()),
+        };
+        let Some(limit) = self.limit(name) else { return Ok(LimitKeyPage::default()) };
+        // The least hashes, and one more that says whether there is another page.
+        let mut least: BTreeMap<(u64, &str), (&Pair, &Gate)> = BTreeMap::new();
+        for (pair, gate) in self.gates_of(name) {
+            let hash = self.listing.hash_one(&pair.key);
+            if after.is_none_or(|after| hash > after) {
+                least.insert((hash, &pair.key), (pair, gate));
+                if least.len() > page.rows() + 1 {
+                    least.pop_last();
+                }
+            }
+        }
+        let has_more = least.len() > page.rows();
+        if has_more {
+            least.pop_last();
+        }
+        let next = least.last_key_value().filter(|_| has_more);
+        let next = next.map(|((hash, _), _)| Mark::Scanned(hash.to_string().into_bytes()));
+        let keys = least.into_values().map(|(pair, gate)| gate.shown(pair, limit, now)).collect();
+        Ok(LimitKeyPage { keys, next: next.map(Cursor::new) })
     }
 
     /// All jobs that hold a place.

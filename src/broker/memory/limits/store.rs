@@ -2,7 +2,7 @@
 
 use crate::broker::disk::Level;
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{Answer, LimitInfo, LimitUses, Limits};
+use crate::broker::{Answer, LimitInfo, LimitKeyPage, LimitUses, Limits, Page};
 use crate::error::Error;
 use crate::job::{Limit, MAX_LIMITS, QueueName};
 
@@ -63,6 +63,19 @@ impl Limits for MemoryBroker {
             let (state, now) = (self.state(), self.clock.now());
             let uses = |queue: &super::Queue| queue.gates.uses(name, most, now);
             Ok(state.queues.get(queue).map(uses).unwrap_or_default())
+        })
+    }
+
+    fn limit_keys<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        name: &'a str,
+        page: &'a Page,
+    ) -> Answer<'a, LimitKeyPage> {
+        Box::pin(async move {
+            let (state, now) = (self.state(), self.clock.now());
+            let keys = |queue: &super::Queue| queue.gates.keys(name, page, now);
+            state.queues.get(queue).map_or_else(|| Ok(LimitKeyPage::default()), keys)
         })
     }
 }

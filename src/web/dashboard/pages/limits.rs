@@ -1,22 +1,26 @@
 //! The limits of a queue, a part of the queue's page: how full they are, and forms that set and
-//! remove them.
+//! remove them. All keys of a limit are on pages of their own.
 
 use maud::{Markup, html};
-use rocket::{Route, post, routes};
+use rocket::{Route, get, post, routes};
 
-use crate::broker::{LimitInfo, LimitUses};
+use crate::broker::{LimitInfo, LimitKeyPage, LimitUse, LimitUses};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{Limit, LimitKey, QueueName, Rate};
+use crate::web::api::page as page_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::parts::{asked, question};
+use crate::web::dashboard::ui::parts::{asked, empty, more, question};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{Act, Deed, Texts};
+use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Site, Texts, View};
 
 /// Keys of each limit that the page shows.
 const SHOWN_KEYS: usize = 5;
+
+/// Keys of a page that shows those of one limit.
+const KEYS_OF_PAGE: u32 = 100;
 
 /// The largest form that is read, in bytes.
 const MAX_FORM_BYTES: u64 = 64 << 10;
@@ -66,6 +70,7 @@ pub(super) fn section(texts: &Texts, here: &str, limits: &[ShownLimit]) -> Marku
 
 fn row(texts: &Texts, here: &str, (info, uses): &ShownLimit) -> Row {
     let limit = &info.limit;
+    let page = format!("{here}/limits/{}", escaped(&limit.name));
     let of = html! {
         @if limit.types.is_empty() { (texts.limit_all_types) } @else { (limit.types.join(", ")) }
         @if let Some(key) = &limit.key { " · " code { (key) } }
@@ -81,13 +86,13 @@ fn row(texts: &Texts, here: &str, (info, uses): &ShownLimit) -> Row {
             @for one in &uses.uses {
                 br; code { (one.key) } ": " (one.in_use) " + " (one.waiting)
             }
-            @if uses.more { br; "…" }
+            @if uses.more { br; a href=(page) { "…" } }
         } @else { "–" }
     };
     let rate = limit.rate.map(|rate| rate.to_string());
-    let remove = format!("{here}/limits/{}/delete", escaped(&limit.name));
+    let remove = format!("{page}/delete");
     Row::new(
-        html! { (limit.name) },
+        html! { @if limit.key.is_some() { a href=(page) { (limit.name) } } @else { (limit.name) } },
         vec![
             Cell::Value(of),
             Cell::Value(in_use),
@@ -128,6 +133,60 @@ fn form(texts: &Texts, here: &str) -> Markup {
             button.small type="submit" { ((texts.deed)(Deed::SetLimit).label) }
         }
     }
+}
+
+/// The keys of a limit with jobs that run or wait, page by page.
+#[get("/ui/queues/<name>/limits/<limit>?<cursor>")]
+async fn show(view: View<'_>, name: &str, limit: &str, cursor: Option<&str>) -> HtmlPage {
+    let site = &view.site;
+    let title = format!("{} {limit}", site.texts().limit);
+    let content = keys(site, (name, limit), cursor).await;
+    site.respond(NavPage::Elsewhere, &title, content)
+}
+
+/// A page of keys, the fullest of them first, and a link to the next one.
+async fn keys(
+    site: &Site<'_>,
+    (name, limit): (&str, &str),
+    cursor: Option<&str>,
+) -> Result<Markup, Error> {
+    let (inspector, known) = (site.inspector(), name.parse()?);
+    let page = page_of(None, None, cursor);
+    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let all = inspector.limits(&known).await?;
+    if !all.iter().any(|info| info.limit.name == limit) {
+        return Err(missing(name, limit));
+    }
+    let page = page.with_rows(KEYS_OF_PAGE);
+    let LimitKeyPage { mut keys, next } = inspector.limit_keys(&known, limit, &page).await?;
+    keys.sort_by(LimitUse::fullest_first);
+    let (reader, texts) = (&site.reader, site.texts());
+    let columns = [texts.limit_key, texts.limit_in_use, texts.limit_waiting];
+    let rows: Vec<Row> = keys.iter().map(key_row).collect();
+    let here = format!("{}/ui/queues/{}", reader.base, escaped(name));
+    Ok(html! {
+        p.hint { (texts.queue_prefix) a href=(here) { (name) } }
+        @if !rows.is_empty() {
+            (table(TableKind::Plain, texts.limit_keys, &columns, &rows))
+        } @else if next.is_none() {
+            (empty(texts.jobs_none))
+        }
+        @if let Some(next) = &next {
+            (more(&format!("{here}/limits/{}?cursor={next}", escaped(limit)), texts.next_page))
+        }
+    })
+}
+
+fn key_row(one: &LimitUse) -> Row {
+    let head = html! { @if one.key.is_empty() { "–" } @else { code { (one.key) } } };
+    let number = |number: u64| Cell::Value(html! { (number) });
+    Row::new(head, vec![number(one.in_use), number(one.waiting)])
+}
+
+/// The error that names the queue and the limit.
+fn missing(queue: &str, limit: &str) -> Error {
+    let limit: String = limit.chars().take(64).collect();
+    Error::not_found(format!("queue {queue:?} has no limit {limit:?}"))
 }
 
 /// Sets a limit, and goes back to the queue.
@@ -178,8 +237,7 @@ async fn remove(act: Act<'_>, name: &str, limit: &str, body: FormBody<'_>) -> Fo
         if act.site.inspector().remove_limit(&name.parse()?, limit).await? {
             return Ok(());
         }
-        let limit: String = limit.chars().take(64).collect();
-        Err(Error::not_found(format!("queue {name:?} has no limit {limit:?}")))
+        Err(missing(name, limit))
     };
     act.redirect(done.await.map(|()| {
         act.audit("limit removed", name, limit);
@@ -189,5 +247,5 @@ async fn remove(act: Act<'_>, name: &str, limit: &str, body: FormBody<'_>) -> Fo
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![set, remove]
+    routes![show, set, remove]
 }

@@ -15,6 +15,7 @@
 //! | `/ui/store`, `/ui/doctor` | `store`, `doctor` | a few commands; every entry of every queue |
 //! | `/ui/enqueue` | `enqueue` | nothing, or one job |
 //! | `/ui/queues/<name>` | `queue`, `limits` | three scripts, one page of jobs, two commands per limit |
+//! | `/ui/queues/<name>/limits/<limit>` | `limits` | two scripts for at most 1,000 keys |
 //! | `/ui/jobs/<name>/<id>` | `job` | one script |
 //! | `/ui/display` | `display` | nothing |
 //! | `/ui/register` | `register` | nothing, or one job |
