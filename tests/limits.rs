@@ -307,6 +307,9 @@ async fn what_no_address_can_name_is_shown_with_what_to_do() {
     assert!(page.contains("too long for an address (180000 bytes)"), "{} bytes", page.len());
     assert!(page.len() < 100_000, "{} bytes", page.len());
     let page = get("ui").await;
-    assert!(page.contains("<code>a%FF}b</code></a>: the name of this queue is not UTF-8"), "{page}");
+    assert!(
+        page.contains("<code>a%FF}b</code></a>: the name of this queue is not UTF-8"),
+        "{page}"
+    );
     assert_eq!(site.json(&format!("{BASE}/queues")).await["unnamable"][0], "a%FF}b");
 }

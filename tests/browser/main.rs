@@ -14,6 +14,7 @@ mod proxy;
 mod registration;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod truth;
 mod workers;
 

@@ -239,7 +239,8 @@ async fn what_nobody_counted_by_minute_is_unknown_and_not_zero() {
         redis.cli(&["DEL", "asynq:{bills}:x:minutes"]);
         let found = hour("bills").await;
         let page = text(&client, "/ui/queues/bills").await;
-        let is_told = page.contains("Unknown: nobody counts the attempts by minute of bills.");
+        let is_told =
+            page.contains("Unknown: the attempts of bills were not counted by minute so far.");
         (found["is_whole"] == false && found["counted_since"].is_null() && is_told).then_some(())
     })
     .await;

@@ -20,7 +20,7 @@ use crate::web::dashboard::failure::{common, fingerprint};
 use crate::web::dashboard::ui::parts::{empty, instant, short};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
-use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, View};
+use crate::web::dashboard::ui::{Deed, HtmlPage, NavPage, Reader, View};
 
 /// Pages of 100 jobs that are read of each list: enough to see a pattern, and bounded.
 const MAX_PAGES: usize = 5;
@@ -156,6 +156,7 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
         texts.failures_count,
         texts.since_version,
         texts.last_failure,
+        "",
     ];
     let row = |(job_type, failure): &(String, FailureGroup)| {
         let head = html! {
@@ -168,10 +169,22 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
             Cell::Value(html! { (failure.count) }),
             Cell::Value(html! { (failure.versions.since().unwrap_or("–")) }),
             Cell::Value(instant(texts, now, failure.last)),
+            Cell::Button(run(reader, &failure.query(job_type))),
         ];
         Row::long(head, cells)
     };
     table(TableKind::Jobs, texts.error, &columns, &failures.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The button that leads to the question whether to run all jobs that a search finds.
+fn run(reader: &Reader, query: &str) -> Markup {
+    let words = (reader.texts.deed)(Deed::RunJobs);
+    html! {
+        form.action method="post" action={ (reader.base) "/ui/jobs/act" } {
+            input type="hidden" name="q" value=(query);
+            button.small.plain type="submit" name="all" value="run" title=(words.consequence) { (words.label) }
+        }
+    }
 }
 
 /// The routes to mount at the base.

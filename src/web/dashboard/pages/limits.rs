@@ -64,7 +64,7 @@ pub(super) fn section(texts: &Texts, here: &str, limits: &[ShownLimit]) -> Marku
             h2 { (texts.limits) }
             (table(TableKind::Plain, texts.limits, &columns, &rows))
         }
-        (asked(texts, Deed::SetLimit, html! {}, form(texts, here)))
+        div.deeds { (asked(texts, Deed::SetLimit, html! {}, form(texts, here))) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::alerts::page_of;
 use crate::web::dashboard::ui::charts::Uncounted;
-use crate::web::dashboard::ui::parts::{empty, fact, grouped, instant, more};
+use crate::web::dashboard::ui::parts::{empty, fact, grouped, instant, more, oldest};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Texts, View, charts, layout};
@@ -190,7 +190,7 @@ fn sums(texts: &Texts, now: Timestamp, queues: &[QueueSummary]) -> Markup {
             dl {
                 (fact((texts.state_name)(JobState::Pending), html! { (grouped(state(JobState::Pending))) }))
                 (fact((texts.state_name)(JobState::Active), html! { (grouped(state(JobState::Active))) }))
-                (fact(texts.longest_wait, html! { ((texts.span)(waited)) }))
+                (fact(texts.longest_wait, oldest(texts, waited)))
                 (fact(texts.next_due, instant(texts, now, due)))
                 (fact(texts.processed_today, html! { (grouped(processed)) }))
                 (fact(texts.failed_today, html! { (grouped(failed)) }))
@@ -235,7 +235,7 @@ fn row(reader: &Reader, now: Timestamp, summary: &QueueSummary) -> Row {
     };
     let mut cells: Vec<Cell> = JobState::ALL.into_iter().map(jobs).collect();
     cells.extend([
-        Cell::Value(html! { ((texts.span)(info.latency)) }),
+        Cell::Value(oldest(texts, info.latency)),
         Cell::Value(instant(texts, now, info.next_due)),
         Cell::Value(html! { (grouped(info.processed_today)) }),
         Cell::Value(html! { (grouped(info.failed_today)) }),

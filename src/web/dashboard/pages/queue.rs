@@ -23,7 +23,7 @@ use crate::web::dashboard::ui::charts::Uncounted;
 use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::group_table::group_table;
 use crate::web::dashboard::ui::parts::{
-    CONFIRM, asked, deed, expect_typed, fact, grouped, instant, more, typed,
+    CONFIRM, asked, deed, expect_typed, fact, grouped, instant, more, oldest, typed,
 };
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
@@ -200,7 +200,7 @@ fn summary(texts: &Texts, here: &str, name: &str, now: Timestamp, info: &QueueIn
     html! {
         div.card.facts {
             dl {
-                (fact(texts.latency, html! { ((texts.span)(info.latency)) }))
+                (fact(texts.latency, oldest(texts, info.latency)))
                 (fact(texts.next_due, instant(texts, now, info.next_due)))
                 (fact(texts.processed_today, html! { (info.processed_today) }))
                 (fact(texts.failed_today, html! { (info.failed_today) }))

@@ -2,6 +2,8 @@
 //!
 //! Relative times are right when the page is made; the script refreshes a page at least every 30 s.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::form::Form;
@@ -16,6 +18,11 @@ const MAX_LINE_CHARS: usize = 100;
 /// A name and a value, within a `dl`.
 pub(crate) fn fact(label: &str, value: Markup) -> Markup {
     html! { div { dt { (label) } dd { (value) } } }
+}
+
+/// How long the oldest pending job has waited; a dash if none waits.
+pub(crate) fn oldest(texts: &Texts, waited: Duration) -> Markup {
+    html! { @if waited.is_zero() { "–" } @else { ((texts.span)(waited)) } }
 }
 
 /// A button that acts at once. Its consequence is its title: for a table, which has no room.

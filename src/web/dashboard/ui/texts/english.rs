@@ -377,7 +377,9 @@ pub(super) const TEXTS: Texts = Texts {
     chart_since: |queues, since| {
         format!("Not complete: before {since} nobody counted the attempts by minute of {queues}.")
     },
-    chart_uncounted: |queues| format!("Unknown: nobody counts the attempts by minute of {queues}."),
+    chart_uncounted: |queues| {
+        format!("Unknown: the attempts of {queues} were not counted by minute so far.")
+    },
     chart_days: |days| format!("Attempts in the last {days} days"),
     all_of_group: |total, group| format!("All {total} jobs of group {group}."),
     all_of_type: |total, state, name| format!("All of type {name} among {total} {state} jobs."),

@@ -374,7 +374,7 @@ pub(super) const TEXTS: Texts = Texts {
     chart_since: |queues, since| {
         format!("一部不明: {queues}の処理数は{since}より前の分が1分単位で集計されていません。")
     },
-    chart_uncounted: |queues| format!("不明: {queues}の処理数は1分単位で集計されていません。"),
+    chart_uncounted: |queues| format!("不明: {queues}の処理数はまだ1分単位で集計されていません。"),
     chart_days: |days| format!("直近{days}日の処理数"),
     all_of_group: |total, group| format!("グループ{group}のジョブ{total}件すべてが対象です。"),
     all_of_type: |total, state, name| {
