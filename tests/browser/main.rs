@@ -118,8 +118,7 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
     browser.shoot(&format!("{name}-job")).await;
 
     // Its payload is changed, and it runs again, and fails again.
-    browser.click("a[href$='?edit=payload']").await;
-    browser.until_count("#payload", 1).await;
+    browser.follow("a[href$='?edit=payload']", "#payload").await;
     let payload = browser.client.find(Locator::Css("#payload")).await.unwrap();
     payload.clear().await.unwrap();
     payload.send_keys("{\"to\":\"somebody\"}").await.unwrap();

@@ -219,6 +219,21 @@ impl Browser {
         panic!("{css}: {last:?}");
     }
 
+    /// Clicks a link until the page that it leads to has this element: a click that comes while a
+    /// busy host still lays the page out may meet nothing, and a person repeats it.
+    pub async fn follow(&self, link: &str, css: &str) {
+        for _ in 0..5 {
+            self.click(link).await;
+            for _ in 0..100 {
+                if self.count(css).await == 1 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+        panic!("{link} leads to no {css}");
+    }
+
     /// Scrolls to it as a person does, who does not click what a bar at the edge of the window
     /// covers, and clicks.
     async fn click_in_view(&self, element: Element) -> Result<(), CmdError> {

@@ -121,8 +121,7 @@ async fn deeds(bench: Bench) {
     browser.until("[role=status]", "The job is rescheduled.").await;
     reached(PENDING[1], "scheduled").await;
     job(SCHEDULED[0]).await;
-    browser.click("a[href$='?edit=payload']").await;
-    browser.until("#payload", "").await;
+    browser.follow("a[href$='?edit=payload']", "#payload").await;
     let payload = browser.client.find(fantoccini::Locator::Css("#payload")).await.unwrap();
     payload.clear().await.unwrap();
     payload.send_keys(r#"{"result":"edited"}"#).await.unwrap();
