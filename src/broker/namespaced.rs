@@ -10,7 +10,7 @@
 //! It holds no state. It implements every method of the contract, so that a method without a
 //! mapping does not compile; only methods that are made of others keep their default. The
 //! contract's cases run on it too, above a store that another application uses at the same time
-//! under the same names (`Store::Shared` in `tests/it/broker_contract/bench.rs`).
+//! under the same names (`Store::MemoryNamespace` in `tests/it/broker_contract/bench.rs`).
 //!
 //! What a store keeps outside of queues has a name of the namespace as well: idempotency keys, and
 //! the ids of periodic jobs. What stays common to all: the servers themselves, the registries of
