@@ -147,10 +147,12 @@ fn build(options: Options) -> Rocket<Build> {
         }))
 }
 
-/// Prints a line for a person on standard error.
+/// Prints a line for a person on standard error, as a whole: log lines come from another thread,
+/// and would stand in the middle of it.
 fn say(line: &str) {
+    let line = format!("  {line}\n");
     // A closed standard error must not stop the demo.
-    let _ = writeln!(std::io::stderr(), "  {line}");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// The same from a handler, which must not wait for a reader of standard error: on a thread of its
