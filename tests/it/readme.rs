@@ -381,3 +381,29 @@ fn the_oldest_rust_is_the_highest_that_a_dependency_asks_for() {
     }
     assert_eq!(ours, highest.0, "{} asks for the most", highest.1);
 }
+
+/// The unit test of `src/inspector/explain/sentence.rs` compares kinds and sentences.
+#[test]
+fn each_reason_why_a_job_does_not_run_has_a_test_and_the_guide_names_it() {
+    let guide = read("docs/guide/troubleshooting.md");
+    let (_, rest) = guide.split_once("| state | `kind` | sentence |").unwrap();
+    let contract = read("tests/it/broker_contract/explain.rs");
+    let (mut known, mut named) = (String::new(), 0);
+    for row in rest.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (kind, mut cell) = (cells[2].trim_matches('`'), cells[5]);
+        if cell == "the same" {
+            cell = &known;
+        }
+        let words: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        let file = words.iter().find(|word| word.starts_with("tests/"));
+        let source = file.map_or_else(|| contract.clone(), |file| read(file));
+        assert!(!words.is_empty(), "{kind}: no test in {row}");
+        for test in words.iter().filter(|word| !word.starts_with("tests/")) {
+            assert!(source.contains(&format!("async fn {test}(")), "{kind}: no test {test}");
+            named += 1;
+        }
+        known = cell.to_owned();
+    }
+    assert!(named > 25, "{named} tests");
+}

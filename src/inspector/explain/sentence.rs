@@ -251,3 +251,151 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The table of `docs/guide/troubleshooting.md` has each reason with its sentence.
+    //! `tests/it/readme.rs` looks for the tests that it names.
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::broker::JobWorker;
+    use crate::job::{JobId, JobState, QueueName};
+
+    const TABLE: &str = include_str!("../../../docs/guide/troubleshooting.md");
+
+    fn queue(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    fn job(id: &str) -> JobId {
+        JobId::new(id).unwrap()
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// One of each, with the numbers and names of the table.
+    fn reasons() -> Vec<Reason> {
+        let (mail, at) = (queue("mail"), Timestamp::from_secs(1_900_000_000));
+        let lock = "0c7f";
+        vec![
+            Reason::NoSuchJob { queue: mail.clone(), queue_exists: true },
+            Reason::Unreadable { problem: "job \"a\": its message is unreadable".to_owned() },
+            Reason::NotListed { state: JobState::Pending },
+            Reason::QueuePaused { queue: mail.clone(), since: Some(at) },
+            Reason::NoWorker { queue: mail.clone(), last_seen: Some(at) },
+            Reason::WorkersStopping { queue: mail.clone(), workers: 2 },
+            Reason::HigherPriority {
+                queue: mail.clone(),
+                higher: vec![queue("urgent")],
+                pending: 900,
+            },
+            Reason::InLine {
+                queue: mail.clone(),
+                ahead: 14,
+                at_least: false,
+                workers: 2,
+                slots: 20,
+                in_use: 20,
+            },
+            Reason::Due { at, wait: secs(123) },
+            Reason::WaitsForLimit {
+                limit: "stripe".to_owned(),
+                key: "acct_7".to_owned(),
+                in_use: 2,
+                max: Some(2),
+                since: Some(secs(3)),
+                ahead: 14,
+                next_at: None,
+            },
+            Reason::FollowsJob { holder: job(lock) },
+            Reason::Overdue { since: at, pending: 5000 },
+            Reason::WaitsForRetry {
+                at,
+                wait: secs(90),
+                retried: 1,
+                max_retry: 10,
+                error: "smtp is down".to_owned(),
+            },
+            Reason::Snoozed { at, wait: secs(15) },
+            Reason::NoHandler { job_type: "mail".to_owned(), at, wait: secs(15) },
+            Reason::Undecodable { since: at, at, wait: secs(15), error: "no number".to_owned() },
+            Reason::Suspect { losses: 2 },
+            Reason::Running {
+                worker: Some(JobWorker {
+                    host: "host".to_owned(),
+                    pid: 42,
+                    server_id: String::new(),
+                    started: Some(at),
+                    deadline: None,
+                }),
+                lease_ends: at,
+                lease: secs(20),
+            },
+            Reason::WorkerGone { lease_ends: Some(at), recovered: Some(at) },
+            Reason::CancelRequested { then: AfterCancel::Delete },
+            Reason::GroupWaits {
+                group: "digest".to_owned(),
+                size: 2,
+                oldest: Some(at),
+                missing: Some(8),
+                ready_at: Some(at),
+            },
+            Reason::BeingAggregated { group: "digest".to_owned(), until: Some(at) },
+            Reason::LockHeld { queue: mail.clone(), holder: job(lock) },
+            Reason::QueueFull { queue: mail, max_waiting: 10_000 },
+            Reason::DeadlinePassed { deadline: at },
+            Reason::Archived { at: Some(at), error: "bad address".to_owned() },
+            Reason::Completed { at: Some(at), kept_until: Some(at) },
+        ]
+    }
+
+    /// Kind and sentence of each row.
+    fn rows() -> Vec<(&'static str, &'static str)> {
+        let (_, rest) = TABLE.split_once("| state | `kind` | sentence |").unwrap();
+        let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let cells = |row: &'static str| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let kind = cells[2].split('`').nth(1)?;
+            Some((kind, cells[3]))
+        };
+        rows.filter_map(cells).collect()
+    }
+
+    /// Whether a sentence is the one of the table, in which an ellipsis is anything. What follows
+    /// a reason there, behind a semicolon, may be another reason.
+    fn is_written(written: &str, sentence: &str) -> bool {
+        let mut rest = sentence;
+        for (nth, piece) in written.split('…').enumerate() {
+            match rest.find(piece) {
+                Some(at) if nth > 0 || at == 0 => rest = &rest[at + piece.len()..],
+                // The table goes on with the reason that comes next.
+                None if piece.starts_with(&format!("{rest};")) => return true,
+                _ => return false,
+            }
+        }
+        rest.is_empty() || written.ends_with('…')
+    }
+
+    #[test]
+    fn the_guide_has_a_row_with_the_sentence_of_each_reason_and_no_other_row() {
+        let (reasons, rows) = (reasons(), rows());
+        for reason in &reasons {
+            let written: Vec<&str> =
+                rows.iter().filter(|(kind, _)| *kind == reason.kind()).map(|row| row.1).collect();
+            assert_eq!(written.len(), 1, "rows of {}", reason.kind());
+            let sentence = reason.to_string();
+            assert!(is_written(written[0], &sentence), "{sentence:?} is not {:?}", written[0]);
+        }
+        let shown: BTreeSet<&str> = reasons.iter().map(Reason::kind).collect();
+        assert_eq!(rows.iter().map(|row| row.0).collect::<BTreeSet<_>>(), shown);
+        // One of each kind that there is.
+        let source = include_str!("reason.rs");
+        let kinds =
+            source.lines().filter_map(|line| line.split_once("{ .. } => \"")?.1.split('"').next());
+        assert_eq!(kinds.collect::<BTreeSet<_>>(), shown);
+    }
+}
