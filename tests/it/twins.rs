@@ -199,6 +199,12 @@ impl State {
                 if dice.chance(share) && (field != "group" || role > 8) {
                     let value = dice.one(values);
                     self.add(&[b"HSET", &hash, field.as_bytes(), value.as_bytes()]);
+                    if field == "x_start_by" {
+                        // Every script that writes one writes the other. The janitor may have
+                        // put off its next look.
+                        let at: &[u8] = dice.one(&[b"1".as_slice(), b"4100000000000000"]);
+                        self.add(&[b"ZADD", &key(queue, "x:start_by"), at, id]);
+                    }
                 }
             }
             // Remains, a ghost, and something else in a job's place.
@@ -272,7 +278,15 @@ impl State {
             self.add(&[b"SET", &key(queue, "paused"), b"1"]);
         }
         if dice.chance(12) {
-            let name = dice.one(&["pending", "active", "lease", "scheduled", "retry", "x:due"]);
+            let name = dice.one(&[
+                "pending",
+                "active",
+                "lease",
+                "scheduled",
+                "retry",
+                "x:due",
+                "x:start_by",
+            ]);
             self.add(&[b"DEL", &key(queue, name)]);
             self.add(&[b"SET", &key(queue, name), b"text"]);
         }

@@ -28,7 +28,8 @@
 --
 -- It does not use common.lua, whose functions cost more than the work here. Measured costs
 -- that shape this code: formatting a score (as much as three commands), passing a number to
--- a command, parsing one, and tables that grow.
+-- a command, parsing one, tables that grow, and each function that is defined. What a queue has
+-- only at times (pauses, limits, jobs that expire) is asked for with one command for all of it.
 
 local try = pcall
 local call, pcall, format, floor = redis.call, redis.pcall, string.format, math.floor
@@ -48,6 +49,7 @@ local most, owner, givers = tonumber(ARGV[2]), ARGV[4], late and 0 or tonumber(A
 --   oldest  ids at the tail of active: as many as jobs are done
 --   size    number of pending jobs, 0 if none are wanted
 --   paused  whether the queue is paused     limited  whether it has limits
+--   timed   whether some of its jobs expire unless they start in time
 --   number  number of done jobs that are the caller's; ids and hashes are their ids and keys
 --   waiting ids among them that a recovery made pending, or false
 local plans = {}
@@ -141,8 +143,8 @@ for nth = 1, #KEYS do
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
     local plan = {prefix = Q, tasks = Q .. 't:', active = Q .. 'active', leases = Q .. 'lease',
-      oldest = false, size = size, paused = false, limited = false, number = 0, ids = false,
-      hashes = false, waiting = false}
+      oldest = false, size = size, paused = false, limited = false, timed = false, number = 0,
+      ids = false, hashes = false, waiting = false}
     if done > 0 then
       at = read_done(pending, plan, at, done, before)
       before = before + done
@@ -153,9 +155,12 @@ for nth = 1, #KEYS do
     end
     if size > 0 then
       lines = lines + 1
-      if call('EXISTS', Q .. 'paused', Q .. 'x:limits') > 0 then
-        plan.paused = call('EXISTS', Q .. 'paused') == 1
-        plan.limited = call('EXISTS', Q .. 'x:limits') == 1
+      local some = call('EXISTS', Q .. 'paused', Q .. 'x:limits', Q .. 'x:start_by')
+      if some > 0 then
+        local timed = call('EXISTS', Q .. 'x:start_by')
+        plan.timed = timed == 1
+        plan.paused = some > timed and call('EXISTS', Q .. 'paused') == 1
+        plan.limited = some > timed and call('EXISTS', Q .. 'x:limits') == 1
       end
       if not plan.paused and not plan.limited then left = left - size end
     end
@@ -263,14 +268,11 @@ local function archive_old(Q, message)
   return id
 end
 
--- Twin of is_expired() in common.lua.
-local function is_expired(Q, start_by)
+-- Archives a job that did not start in time; false if it still may start. Twin of is_expired() and
+-- archive_unrun() in common.lua.
+local function expire(Q, id, key, message, start_by)
   local at = tonumber(start_by)
-  return at and at <= now and type(pcall('ZCARD', Q .. 'archived')) == 'number'
-end
-
--- Archives a job that did not start in time. Twin of archive_unrun() in common.lua.
-local function expire(Q, id, key, message)
+  if not at or at > now or type(pcall('ZCARD', Q .. 'archived')) ~= 'number' then return false end
   local lock = pcall('HGET', key, 'unique_key')
   if type(lock) == 'string' and string.sub(lock, 1, #Q) == Q and pcall('GET', lock) == id then
     call('DEL', lock)
@@ -279,13 +281,14 @@ local function expire(Q, id, key, message)
   call('HDEL', key, 'pending_since', 'x_unlock', 'x_start_by', 'x_wait', 'x_cancel', 'x_reclaimed')
   pcall('ZREM', Q .. 'x:start_by', id)
   pcall('ZADD', Q .. 'archived', format('%d', now / SECOND), id)
+  return true
 end
 
 -- Pops up to `room` jobs. Returns their ids, hash keys and fields; their number; how many
 -- entries were popped, which includes the broken ones that were dropped; the number of jobs that
 -- expired. If jobs of an old Asynq were archived, also their ids.
 local function pop(pending, plan, room)
-  local T = plan.tasks
+  local T, timed = plan.tasks, plan.timed
   local ids = call('RPOP', pending, format('%d', room)) or {}
   local size, number, late, archived, expired = #ids, 0, 0, nil, nil
   -- Tables of the final size from the start.
@@ -293,13 +296,13 @@ local function pop(pending, plan, room)
   for place = 1, size do
     local id = ids[place]
     local key = T .. id
-    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock',
-      'x_start_by')
-    if task[1] and task[6] and is_expired(plan.prefix, task[6]) then
+    local task = timed
+      and pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock', 'x_start_by')
+      or pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock')
+    if task[1] and task[6] and expire(plan.prefix, id, key, task[1], task[6]) then
       late = late + 1
       expired = expired or {}
       expired[id] = true
-      expire(plan.prefix, id, key, task[1])
     elseif expired and expired[id] then
       -- It was pending twice: archived above.
     elseif task[1] then
@@ -315,14 +318,6 @@ local function pop(pending, plan, room)
   end
   for place = size, number + 1, -1 do ids[place] = nil end
   return ids, keys, tasks, number, size, late, archived
-end
-
--- What deliver() in dequeue.lua says of entries without a job.
-local function without_job(dropped, late, archived)
-  if late == 0 and not archived then return dropped end
-  local old = archived or {}
-  if late + #old == 0 then return dropped end
-  return {dropped - late - #old, late, unpack(old)}
 end
 
 -- The end of the first lease, in microseconds: no other lease has it, and it is never a whole
@@ -388,12 +383,6 @@ local function add_leases(plan, ids, keys, tasks, number, others, ends)
   return number
 end
 
--- Releases the lock of a job, which ends at its start. Twin of unlock() in dequeue.lua.
-local function unlock(Q, id, key, lock)
-  call('HDEL', key, 'x_unlock')
-  if string.sub(lock, 1, #Q) == Q and pcall('GET', lock) == id then call('DEL', lock) end
-end
-
 -- Writes the hashes of the dequeued jobs and appends to the answer three values per job, then
 -- the number of jobs with a past, then three values for each.
 local function activate(Q, ids, keys, tasks, number)
@@ -401,7 +390,12 @@ local function activate(Q, ids, keys, tasks, number)
   for place = 1, number do
     local task, key = tasks[place], keys[place]
     call('HDEL', key, 'pending_since', 'x_progress')
-    if task[5] then unlock(Q, ids[place], key, task[5]) end
+    local lock = task[5]
+    if lock then
+      -- It ends at the start of the job. Twin of unlock() in dequeue.lua.
+      call('HDEL', key, 'x_unlock')
+      if string.sub(lock, 1, #Q) == Q and pcall('GET', lock) == ids[place] then call('DEL', lock) end
+    end
     if task[6] then
       -- It has started.
       call('HDEL', key, 'x_start_by')
@@ -438,18 +432,23 @@ local function take(nth, plan, room)
     return 0
   end
   local ids, keys, tasks, number, size, late, archived = pop(KEYS[nth], plan, room)
-  if number == 0 then
-    answer[last + 3], answer[last + 4] = without_job(size, late, archived), 0
-    last = last + 4
-    return 0
+  local ends
+  if number > 0 then
+    local others = call('LPUSH', plan.active, unpack(ids)) - number
+    ends = first_end(plan.leases, others)
+    number = add_leases(plan, ids, keys, tasks, number, others, ends)
   end
-
-  local others = call('LPUSH', plan.active, unpack(ids)) - number
-  local ends = first_end(plan.leases, others)
-  number = add_leases(plan, ids, keys, tasks, number, others, ends)
-  answer[last + 3] = without_job(size - number, late, archived)
-  answer[last + 4], answer[last + 5] = number, ends
-  last = last + 5
+  -- Entries without a job, as deliver() in dequeue.lua says it.
+  local dropped = size - number
+  if late > 0 or archived and #archived > 0 then
+    local old = archived or {}
+    dropped = {dropped - late - #old, late, unpack(old)}
+  end
+  answer[last + 3], answer[last + 4] = dropped, number
+  last = last + 4
+  if number == 0 then return 0 end
+  last = last + 1
+  answer[last] = ends
   activate(plan.prefix, ids, keys, tasks, number)
   return number
 end
