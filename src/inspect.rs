@@ -21,8 +21,8 @@ pub use crate::broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, AuditEntry, ClusterPlace, CorruptEntry,
     Corruption, Cursor, DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow,
     JobWorker, LimitInfo, LimitKeyPage, LimitUse, LimitUses, LimitWait, MinuteStats, Page,
-    QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreNode,
-    VersionSeen, WorkerChangeInfo, WorkerDetails, WorkerInfo, WorkerState,
+    QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreKind,
+    StoreNode, VersionSeen, WorkerChangeInfo, WorkerDetails, WorkerInfo, WorkerState,
 };
 pub use crate::inspector::{
     Alert, AlertRule, AlertSince, AlertUnit, Alerts, Bulk, BulkProgress, Cancelled, Explanation,

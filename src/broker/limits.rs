@@ -41,8 +41,8 @@ pub trait Limits: Send + Sync {
         most: usize,
     ) -> Answer<'a, LimitUses>;
 
-    /// A page of the keys of a limit, in no particular order. Each page costs the same, however
-    /// many keys there are. A key that has a state all the time is on one of the pages; one that
+    /// A page of the keys of a limit, in no particular order. In Redis each page costs the same,
+    /// however many keys there are; in memory and on disk it passes over all of them. A key that has a state all the time is on one of the pages; one that
     /// comes or goes while they are read may be missing.
     ///
     /// # Errors

@@ -63,9 +63,6 @@ use workers::AskedChanges;
 /// How long an announcement is valid; a worker repeats it every 5 s.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
 
-/// What a store describes itself as that is kept nowhere else.
-pub(crate) const IN_MEMORY: &str = "in this process's memory";
-
 /// A store that lives as long as its handles. Cloning shares it.
 #[derive(Clone)]
 pub struct MemoryBroker {
@@ -552,7 +549,7 @@ impl Broker for MemoryBroker {
 
     fn describe(&self) -> String {
         match &self.journal {
-            None => IN_MEMORY.to_owned(),
+            None => "in this process's memory".to_owned(),
             Some(disk) => disk.description.clone(),
         }
     }

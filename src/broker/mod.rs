@@ -97,7 +97,9 @@ pub use periodic::{
 pub use queue_view::{
     AggregationSet, DayStats, GroupInfo, GroupPage, QueueInfo, QueueMemory, QueueSummary,
 };
-pub use server_view::{ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo};
+pub use server_view::{
+    ClusterPlace, ServerInfo, Servers, StoreInfo, StoreKind, StoreNode, WorkerInfo,
+};
 pub(crate) use standing::MAX_SEARCHED_SETS;
 pub use standing::{MAX_SEARCHED, Standing};
 pub(crate) use suitability::{Eviction, Support};

@@ -131,17 +131,34 @@ pub struct ClusterPlace {
     pub nodes: Vec<String>,
 }
 
+/// Where a store keeps its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreKind"))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StoreKind {
+    /// In the memory of this process, with which they end.
+    Memory,
+    /// In a folder on disk.
+    Disk,
+    /// In Redis, or a server that speaks its protocol.
+    Redis,
+}
+
 /// The store and its servers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreInfo"))]
 #[non_exhaustive]
 pub struct StoreInfo {
+    /// Where it keeps its jobs.
+    pub kind: StoreKind,
     /// The store in one line, without credentials.
     pub description: String,
     /// Whether it is a Redis Cluster.
     pub cluster: bool,
-    /// Its servers: one, or the masters of a Cluster; none for the store in memory.
+    /// Its servers: one, or the masters of a Cluster; none for a store in memory or on disk.
     pub nodes: Vec<StoreNode>,
 }
 

@@ -119,7 +119,8 @@ mod tests {
     }
 
     fn store(nodes: Vec<StoreNode>) -> StoreInfo {
-        StoreInfo { description: String::new(), cluster: true, nodes }
+        let kind = crate::broker::StoreKind::Redis;
+        StoreInfo { kind, description: String::new(), cluster: true, nodes }
     }
 
     #[test]

@@ -33,8 +33,9 @@ impl Inspector {
     }
 
     /// All keys of a limit with jobs that run or wait, or whose rate is in use, page by page and in
-    /// no particular order. A page costs the same however many keys there are. While no key comes
-    /// or goes, each is on exactly one page. A limit that does not exist has no keys.
+    /// no particular order. In Redis a page costs the same however many keys there are; in memory
+    /// and on disk it passes over all of them. While no key comes or goes, each is on exactly one
+    /// page. A limit that does not exist has no keys.
     ///
     /// ```
     /// use rocket_jobqueue::inspect::Page;

@@ -13,6 +13,11 @@ use rocket::{Data, Request, Route};
 
 use super::methods::{matches, segments};
 
+/// Before all ranks that Rocket gives by itself (-12 to -1): an application at the same base may
+/// have routes of its own below the prefix, which would otherwise collide with these. What no
+/// member matches goes on to them.
+const RANK: isize = -13;
+
 /// The routes below `prefix` as one route for each method; all others as they are.
 pub(super) fn grouped(prefix: &str, routes: Vec<Route>) -> Vec<Route> {
     let is_below = |route: &Route| {
@@ -30,6 +35,7 @@ pub(super) fn grouped(prefix: &str, routes: Vec<Route>) -> Vec<Route> {
         if !members.is_empty() {
             let path = format!("{prefix}/<path..>");
             let mut route = Route::new(method, &path, Group(members.into()));
+            route.rank = RANK;
             route.name = Some("jobqueue_dashboard".into());
             all.push(route);
         }

@@ -93,7 +93,7 @@ async fn the_overview_says_what_needs_a_look_and_leads_to_the_rest(
     browser.until("h1", say("予定", "Scheduled")).await;
     browser.until_count("figure.chart", 2).await;
     browser.until_count("tbody tr", 20).await;
-    browser.until("tbody tr:first-child a[href*='/default/later-0']", "").await;
+    browser.until_count("tbody tr:first-child th a[href*='/default/later-0']", 1).await;
     browser.shoot(&format!("{name}-scheduled")).await;
 
     browser.click("nav a[href$='/ui/groups']").await;
@@ -120,7 +120,7 @@ async fn the_overview_says_what_needs_a_look_and_leads_to_the_rest(
     browser.until_count(".timeline li", 4).await;
     browser.until(".timeline li:nth-child(1)", "the database is away").await;
     browser.until(".timeline li:nth-child(2)", "timed out").await;
-    browser.until("section pre", "").await;
+    browser.see("section pre").await;
     browser.shoot(&format!("{name}-attempts")).await;
     browser.close().await;
 }
@@ -176,7 +176,7 @@ async fn a_job_is_duplicated_and_enqueued_with_options() {
     browser.hold_still().await;
     browser.click("form[action$='/duplicate'] button").await;
     browser.until("[role=status]", "This is the duplicate.").await;
-    browser.until("section pre", "").await;
+    browser.see("section pre").await;
     let at = browser.client.current_url().await.unwrap().to_string();
     assert!(!at.contains("later-5"), "{at}");
     assert!(browser.see("main").await.contains("later-5"), "its payload");

@@ -32,6 +32,19 @@ async fn stuck(_job: Stuck) -> Result<(), JobError> {
     std::future::pending().await
 }
 
+/// Takes longer than an invoice.
+#[derive(Serialize, Deserialize)]
+struct Slow;
+
+impl Job for Slow {
+    const TYPE: &'static str = "report:slow";
+}
+
+async fn slow(_job: Slow) -> Result<(), JobError> {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    Ok(())
+}
+
 /// A browser on the overview, and how often something was clicked.
 struct Hand {
     browser: Browser,
@@ -40,14 +53,27 @@ struct Hand {
 
 impl Hand {
     async fn at(pages: &str) -> Self {
+        Self::at_what(pages, "h1").await
+    }
+
+    /// The same once the overview shows what it will: it is still from then on.
+    async fn at_what(pages: &str, css: &str) -> Self {
         let browser = Browser::open(PLAIN).await;
         browser.open_page(pages).await;
+        browser.until_count(css, 1).await;
         browser.hold_still().await;
         Self { browser, clicks: 0 }
     }
 
     async fn clicks(&mut self, css: &str) {
         self.browser.click(css).await;
+        self.clicks += 1;
+    }
+
+    /// Opens the question of a form: its button is seen then.
+    async fn opens(&mut self, question: &str) {
+        let button = format!("{question} form button");
+        self.browser.unfold(&format!("{question} summary"), &button).await;
         self.clicks += 1;
     }
 
@@ -103,25 +129,69 @@ async fn a_stuck_job_is_found_and_cancelled_with_three_clicks() {
     let fairing = JobQueue::fairing().memory().set("jobqueue.alerts.job_running", "1s");
     let (pages, queue) = pages_of(fairing.handle(stuck)).await;
     let job = queue.enqueue(Stuck).await.unwrap();
+    // The page looks again within 30 s; it is opened when there is something to see.
     support::until(async || {
         let alerts = queue.alerts().await.unwrap().alerts;
         (!alerts.is_empty()).then_some(())
     })
     .await;
-    let mut hand = Hand::at(&pages).await;
+    let mut hand = Hand::at_what(&pages, "section.notice li a").await;
     hand.clicks("section.notice li a").await;
     hand.browser.until("h1", "report:stuck").await;
-    // Opened and answered: two clicks.
     let question = "details:has(form[action$='/cancel'])";
-    let button = format!("{question} button");
-    hand.browser.unfold(&format!("{question} summary"), &button).await;
-    hand.clicks += 1;
-    hand.clicks(&button).await;
+    hand.opens(question).await;
+    hand.clicks(&format!("{question} form button")).await;
     hand.browser.until("[role=status]", "Cancellation requested.").await;
     support::until(async || {
         let found = queue.job("default", &job.id).await.unwrap().unwrap();
         (found.state == JobState::Archived).then_some(())
     })
     .await;
+    assert_eq!(hand.done().await, 3);
+}
+
+#[tokio::test]
+async fn the_slowest_type_takes_one_click() {
+    let fairing = JobQueue::fairing().memory().handle(invoice).handle(slow);
+    let (pages, queue) = pages_of(fairing).await;
+    for _ in 0..3 {
+        queue.enqueue(Invoice { number: 1 }).await.unwrap();
+    }
+    queue.enqueue(Slow).await.unwrap();
+    support::until(async || {
+        let sizes = queue.inspector().queue(&QueueName::new("default").unwrap()).await.unwrap();
+        (sizes.processed_today == 4).then_some(())
+    })
+    .await;
+    // What was counted since the last report is stored.
+    queue.shutdown().await;
+    let mut hand = Hand::at(&pages).await;
+    hand.clicks("nav a[href$='/ui/types']").await;
+    hand.browser.until("tbody tr:first-child th", "report:slow").await;
+    assert_eq!(hand.done().await, 1);
+}
+
+#[tokio::test]
+async fn a_worker_is_made_quiet_and_given_slots_with_three_clicks_each() {
+    let fairing = JobQueue::fairing().memory().set("jobqueue.concurrency", 2).handle(invoice);
+    let (pages, _queue) = pages_of(fairing).await;
+    let mut hand = Hand::at(&pages).await;
+    hand.clicks("nav a[href$='/ui/servers']").await;
+    let question = ".worker details:has(form[action$='/change'])";
+    hand.opens(question).await;
+    let slots = format!("{question} input[name='concurrency']");
+    let slots = hand.browser.client.find(Locator::Css(&slots)).await.unwrap();
+    slots.clear().await.unwrap();
+    slots.send_keys("7").await.unwrap();
+    hand.clicks(&format!("{question} form button")).await;
+    hand.browser.until("tbody td[data-label='Slots in use']", "0 / 7").await;
+    assert_eq!(hand.done().await, 3);
+
+    let mut hand = Hand::at(&pages).await;
+    hand.clicks("nav a[href$='/ui/servers']").await;
+    let question = ".worker details:has(form[action$='/quiet'])";
+    hand.opens(question).await;
+    hand.clicks(&format!("{question} form button")).await;
+    hand.browser.until("tbody .tag", "quiet").await;
     assert_eq!(hand.done().await, 3);
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::anybody::Anybody;
 use crate::support::{PATIENCE, until, within};
+use rocket::http::{Accept, Status};
 use rocket::local::asynchronous::Client;
 use rocket::{Build, Rocket, get, routes, tokio};
 use rocket_jobqueue::{
@@ -531,6 +533,38 @@ async fn two_rate_limits_stop_the_launch() {
     let twice = app(queue(), tell).attach(limit()).attach(limit());
     let line = refused("two_rate_limits_stop_the_launch", twice).await;
     assert_says(&line, &["two `RateLimit::fairing()` are attached", "attach one"]);
+}
+
+#[rocket::get("/ui/<page>")]
+fn own_page(page: &str) -> String {
+    format!("own page {page}")
+}
+
+#[rocket::get("/<_..>")]
+fn own_rest() -> &'static str {
+    "own rest"
+}
+
+/// The dashboard's routes are one a method, which leaves to others what it does not have.
+#[rocket::async_test]
+async fn an_application_has_routes_beside_those_of_the_dashboard() {
+    let (tell, _told) = told();
+    let queue = queue().set("jobqueue.base", "/jobs").admin_guard::<Anybody>();
+    let app = app(queue, tell).mount("/jobs", rocket::routes![own_page, own_rest]);
+    let client = client(app).await;
+    for (path, expected) in [
+        ("/ui/jobs", "<!DOCTYPE html>"),
+        ("/ui", "<!DOCTYPE html>"),
+        ("/ui/own", "own page own"),
+        ("/ui/jobs/too/many/of/them", "own rest"),
+        ("/elsewhere", "own rest"),
+    ] {
+        let answer = client.get(format!("/jobs{path}")).header(Accept::HTML).dispatch().await;
+        let text = answer.into_string().await.unwrap_or_default();
+        assert!(text.starts_with(expected), "{path}: {text:.200}");
+    }
+    assert_eq!(client.head("/jobs/ui/jobs").dispatch().await.status(), Status::Ok);
+    client.terminate().await;
 }
 
 /// Rocket logs one line for each route and catcher at launch.

@@ -438,7 +438,7 @@ impl World {
         let (mut runs, mut refused, mut failures) = (0, 0, Vec::new());
         // The gate looks at a part of the keys on servers that are not the machine's own.
         let sample = std::env::var("JOBQUEUE_TEST_SAMPLE").map_or(1, |n| n.parse().unwrap());
-        let sample = sample.min(keys.len().div_ceil(3));
+        let sample = sample.min(keys.len().div_ceil(3)); // Three of a few keys.
         for key in keys.iter().step_by(sample) {
             self.world();
             let kind: String = redis::cmd("TYPE").arg(key).query(&mut self.connection).unwrap();

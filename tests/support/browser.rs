@@ -219,8 +219,8 @@ impl Browser {
         panic!("{css}: {last:?}");
     }
 
-    /// Clicks a link until the page that it leads to has this element: a click that comes while a
-    /// busy host still lays the page out may meet nothing, and a person repeats it.
+    /// Clicks a link until the page that it leads to has this element. Once, on a busy host, a
+    /// click had no effect, for a reason that was not found; a person clicks again.
     pub async fn follow(&self, link: &str, css: &str) {
         for _ in 0..5 {
             self.click(link).await;
@@ -278,6 +278,7 @@ impl Browser {
     /// Waits for the page that a click leads to: until this element has this text, whatever space
     /// or line is between its words.
     pub async fn until(&self, css: &str, text: &str) {
+        assert!(!text.is_empty(), "every element has no text: use until_count");
         let mut found = String::new();
         for _ in 0..500 {
             // It may vanish between two questions.

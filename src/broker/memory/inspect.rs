@@ -13,7 +13,7 @@ use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
     Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_PAGE_BYTES, MinuteStats, Page,
     QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo, Servers, Standing,
-    StoreInfo, WorkerChangeInfo, WorkerInfo,
+    StoreInfo, StoreKind, WorkerChangeInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -184,8 +184,10 @@ impl Inspect for MemoryBroker {
 
     /// Described without servers.
     fn store(&self) -> Answer<'_, StoreInfo> {
+        let kind = if self.journal.is_some() { StoreKind::Disk } else { StoreKind::Memory };
         let description = self.describe();
-        Box::pin(async move { Ok(StoreInfo { description, cluster: false, nodes: Vec::new() }) })
+        let store = StoreInfo { kind, description, cluster: false, nodes: Vec::new() };
+        Box::pin(std::future::ready(Ok(store)))
     }
 
     /// Pausing an unknown queue makes it exist, as in Redis.

@@ -22,7 +22,8 @@ use super::reply::{Reply, unexpected};
 use super::wire::SHOWN_PAYLOAD_BYTES;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
-    Broker, ClusterPlace, MAX_PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode, WorkerChange,
+    Broker, ClusterPlace, MAX_PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreKind, StoreNode,
+    WorkerChange,
 };
 use crate::error::Error;
 use crate::job::QueueName;
@@ -233,7 +234,7 @@ impl RedisBroker {
             Err(_) => vec![StoreNode::default()],
         };
         let (description, cluster) = (self.describe(), self.pool.is_cluster());
-        Ok(StoreInfo { description, cluster, nodes })
+        Ok(StoreInfo { kind: StoreKind::Redis, description, cluster, nodes })
     }
 }
 

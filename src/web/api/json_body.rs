@@ -56,7 +56,7 @@ impl<T: DeserializeOwned> JsonBody<T> {
         // Serde takes an array for a structure as well: its fields in their order.
         if !read.value.is_object() {
             let found = kind(&read.value);
-            let detail = format!("expected a JSON object, got {found}");
+            let detail = format!("the body: expected a JSON object, found {found}");
             return Err(ProblemDetails::new(Status::UnprocessableEntity, detail));
         }
         serde_json::from_slice(&read.bytes).map_err(|error| {

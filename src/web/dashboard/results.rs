@@ -182,10 +182,12 @@ pub(crate) async fn search(
 
 /// The queues, with their sizes if there are not too many and if they can be read.
 async fn sizes(inspector: &Inspector) -> Result<Vec<(QueueName, Option<QueueInfo>)>, Error> {
-    let all = inspector.some_queues(None, MAX_SIZED + 1).await?;
-    if all.queues.len() > MAX_SIZED {
-        return Ok(inspector.queues().await?.into_iter().map(|name| (name, None)).collect());
+    // Names first: no queue is asked if there are too many.
+    let names = inspector.queues().await?;
+    if names.len() > MAX_SIZED {
+        return Ok(names.into_iter().map(|name| (name, None)).collect());
     }
+    let all = inspector.some_queues(None, MAX_SIZED).await?;
     Ok(all.queues.into_iter().map(|summary| (summary.queue, summary.info)).collect())
 }
 

@@ -52,7 +52,7 @@ async fn screens(bench: Bench) {
         }
         browser.open_page(&format!("{pages}/jobs/default/{}", ids[0])).await;
         browser.until("h1", "Job interop:work").await;
-        browser.until(".facts", state).await;
+        browser.until(".facts .state", state).await;
     }
     browser.open_page(&format!("{pages}/jobs/default/{}", COMPLETED[0])).await;
     browser.until("main", "Result").await;
@@ -116,7 +116,7 @@ async fn deeds(bench: Bench) {
     when.send_keys("tomorrow 9:00").await.unwrap();
     browser.click("form[action$='/reschedule'] button").await;
     // The moment is shown before.
-    browser.until(".moment strong", "").await;
+    browser.until_count(".moment strong", 1).await;
     browser.click("form[action$='/reschedule'] button").await;
     browser.until("[role=status]", "The job is rescheduled.").await;
     reached(PENDING[1], "scheduled").await;

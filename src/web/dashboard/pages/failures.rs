@@ -169,19 +169,23 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
             Cell::Value(html! { (failure.count) }),
             Cell::Value(html! { (failure.versions.since().unwrap_or("–")) }),
             Cell::Value(instant(texts, now, failure.last)),
-            Cell::Button(run(reader, &failure.query(job_type))),
+            Cell::Button(run(reader, job_type, failure)),
         ];
         Row::long(head, cells)
     };
     table(TableKind::Jobs, texts.error, &columns, &failures.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The button that leads to the question whether to run all jobs that a search finds.
-fn run(reader: &Reader, query: &str) -> Markup {
+/// The button that leads to the question whether to run all jobs of this kind. There is none if
+/// these errors have no text in common: the search would find every failed job of the type.
+fn run(reader: &Reader, job_type: &str, failure: &FailureGroup) -> Markup {
+    if failure.common.is_empty() {
+        return html! {};
+    }
     let words = (reader.texts.deed)(Deed::RunJobs);
     html! {
         form.action method="post" action={ (reader.base) "/ui/jobs/act" } {
-            input type="hidden" name="q" value=(query);
+            input type="hidden" name="q" value=(failure.query(job_type));
             button.small.plain type="submit" name="all" value="run" title=(words.consequence) { (words.label) }
         }
     }

@@ -6,9 +6,9 @@
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
+use super::page_from;
 use crate::error::Error;
 use crate::job::JobState;
-use crate::web::api::page as page_of;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::parts::more;
 use crate::web::dashboard::ui::reader::escaped;
@@ -51,8 +51,7 @@ async fn content(
     cursor: Option<&str>,
 ) -> Result<Markup, Error> {
     let known = name.parse()?;
-    let page = page_of(None, None, cursor);
-    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let page = page_from(cursor)?;
     let found = site.inspector().group_jobs(&known, group, &page).await?;
     let (reader, texts) = (&site.reader, site.texts());
     let here = format!("{}/ui/queues/{}", reader.base, escaped(name));

@@ -4,11 +4,11 @@
 use maud::{Markup, html};
 use rocket::{Route, get, post, routes};
 
+use super::page_from;
 use crate::broker::{LimitInfo, LimitKeyPage, LimitUse, LimitUses};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{Limit, LimitKey, QueueName, Rate};
-use crate::web::api::page as page_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::parts::{asked, empty, more, question};
@@ -151,8 +151,7 @@ async fn keys(
     cursor: Option<&str>,
 ) -> Result<Markup, Error> {
     let (inspector, known) = (site.inspector(), name.parse()?);
-    let page = page_of(None, None, cursor);
-    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let page = page_from(cursor)?;
     let all = inspector.limits(&known).await?;
     if !all.iter().any(|info| info.limit.name == limit) {
         return Err(missing(name, limit));

@@ -46,6 +46,20 @@ mod types;
 
 use rocket::Route;
 
+use crate::broker::Page;
+use crate::error::Error;
+
+/// The page that begins at the cursor of an address; the first one without.
+///
+/// # Errors
+/// [`Error::is_invalid`] for a text that is no cursor.
+fn page_from(cursor: Option<&str>) -> Result<Page, Error> {
+    match cursor.filter(|text| !text.is_empty()) {
+        Some(cursor) => Ok(Page::after(cursor.parse()?)),
+        None => Ok(Page::default()),
+    }
+}
+
 /// The routes of all pages. The reference job's page is included only if it is switched on.
 pub(super) fn routes(with_register: bool) -> Vec<Route> {
     let mut routes = Vec::new();

@@ -8,14 +8,13 @@ use futures_util::future::join;
 use maud::{Markup, html};
 use rocket::{Route, get, post, routes};
 
-use super::{limits, selected};
+use super::{limits, page_from, selected};
 use crate::broker::{JobPage, QueueInfo};
 use crate::error::Error;
 use crate::inspector::Filter;
 use crate::inspector::search::quoted;
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
-use crate::web::api::page as page_of;
 use crate::web::api::queues::state_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
@@ -91,8 +90,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
     };
     let filter =
         Filter { job_type: given(shown.r#type), text: given(shown.search), ..Filter::default() };
-    let page = page_of(None, None, shown.cursor);
-    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let page = page_from(shown.cursor)?;
     // What ended last is looked for first; what waits is listed in the order of its turn.
     let page = match state {
         JobState::Archived | JobState::Completed => page.backward(),

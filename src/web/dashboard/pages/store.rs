@@ -10,10 +10,9 @@ use std::time::Duration;
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::memory::IN_MEMORY;
-use crate::broker::{StoreInfo, StoreNode};
+use crate::broker::{StoreInfo, StoreKind, StoreNode};
 use crate::web::dashboard::ui::parts::fact;
-use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, Texts, View};
 
 /// The servers, and above them the settings under which jobs can be lost.
 #[get("/ui/store")]
@@ -29,7 +28,7 @@ async fn show(view: View<'_>) -> HtmlPage {
                     ul { @for finding in &findings { li { ((texts.finding_name)(finding.kind)) } } }
                 }
             }
-            (nodes(texts, &store))
+            (nodes(site, &store))
             p.more {
                 a href={ (site.reader.base) "/ui/doctor" } { (texts.doctor_link) }
                 " " span.hint { (texts.doctor_hint) }
@@ -40,11 +39,17 @@ async fn show(view: View<'_>) -> HtmlPage {
 }
 
 /// The store in one line, and its servers: one, or the masters of a Cluster.
-fn nodes(texts: &Texts, store: &StoreInfo) -> Markup {
+fn nodes(site: &Site<'_>, store: &StoreInfo) -> Markup {
+    let (texts, namespace) = (site.texts(), &site.queue.config().namespace);
     html! {
         div.card.facts {
-            @if store.description == IN_MEMORY { p { (texts.store_in_memory) } }
-            @else { p { code { (store.description) } } }
+            @match store.kind {
+                StoreKind::Memory => p {
+                    (texts.store_in_memory)
+                    @if let Some(namespace) = namespace { " · " code { (namespace) } }
+                },
+                _ => p { code { (store.description) } },
+            }
             @for node in &store.nodes { dl { (server(texts, node)) } }
         }
     }

@@ -54,10 +54,11 @@ impl LastCounts {
 
 /// Sums the sizes of all queues; `None` if one cannot be read or if there are too many.
 async fn count(inspector: &Inspector) -> Option<NavCounts> {
-    let all = inspector.some_queues(None, MAX_QUEUES + 1).await.ok()?;
-    if all.queues.len() > MAX_QUEUES {
+    // Names first: no queue is asked if there are too many.
+    if inspector.queues().await.ok()?.len() > MAX_QUEUES {
         return None;
     }
+    let all = inspector.some_queues(None, MAX_QUEUES).await.ok()?;
     let mut counts = NavCounts::default();
     for summary in &all.queues {
         let info = summary.info.as_ref()?;

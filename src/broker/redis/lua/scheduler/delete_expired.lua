@@ -42,8 +42,11 @@ for _, id in ipairs(sound and found or {}) do
   if expired == tonumber(ARGV[2]) then break end
   local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_start_by')
   local at = task[3] and tonumber(task[3])
-  if not task[1] or not at or at > now then
+  if not task[1] or not at then
     redis.call('ZREM', LATE, id)
+  elseif at > now then
+    -- The clock went back. A job with an end is always in this set: see finish_and_dequeue.lua.
+    redis.call('ZADD', LATE, 'XX', whole(at), id)
   elseif not is_expired(task[3]) then
     redis.call('ZADD', LATE, 'XX', whole(now + AGAIN), id)
   elseif task[2] == 'pending' and redis.call('LPOS', PENDING, id, 'RANK', -1, 'MAXLEN', NEAR) then

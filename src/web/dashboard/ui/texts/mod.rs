@@ -385,8 +385,9 @@ pub(crate) struct Texts {
     pub nav_periodic: &'static str,
     /// Navigation and title of the page of worker processes.
     pub workers_title: &'static str,
-    /// Navigation and title of the page of the store.
+    /// Where the jobs of the store in memory are.
     pub store_in_memory: &'static str,
+    /// Navigation and title of the page of the store.
     pub store_title: &'static str,
     /// Navigation: the button beside the search by id.
     pub find: &'static str,
