@@ -204,9 +204,7 @@ fn has_left_otherwise(story: &Story, id: &str) -> bool {
 /// whether the first sending did it or the job was lost meanwhile; it says settled.
 fn is_doubtful(story: &Story, id: &str, run: &Run, history: &History) -> bool {
     let Some((end, _)) = run.end.as_ref() else { return false };
-    let told = story.settled.get(id).into_iter().flatten();
-    let mut told = told.filter(|told| told.process == run.process && told.at >= *end);
-    told.next().is_some_and(|told| history.paused_within(*end, told.at))
+    story.settlement(id, run).is_some_and(|told| history.paused_within(*end, told.at))
 }
 
 /// Whether another run after this one is as it should be.
@@ -225,7 +223,5 @@ fn explains(story: &Story, id: &str, run: &Run, history: &History, allowed: Allo
         return allowed.cut || history.terminated.is_some() || history.dead.is_some();
     }
     // It ended. Redis knows of it, or the process died before it could say so.
-    let settled = story.settled.get(id).into_iter().flatten();
-    let told = settled.into_iter().any(|settled| settled.process == run.process);
-    if told { allowed.forgotten } else { allowed.forgotten || history.dead.is_some() }
+    allowed.forgotten || (story.settlement(id, run).is_none() && history.dead.is_some())
 }

@@ -3,11 +3,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::Commands;
-
 /// The states' containers, with their type.
 const LISTS: [&str; 2] = ["pending", "active"];
 const SETS: [&str; 4] = ["scheduled", "retry", "archived", "completed"];
+
+/// Every key and what it holds, at one instant: between two commands a job could go
+/// from a list that is yet to be read to one that has been. Of a hash, its `state`.
+const SNAPSHOT: &str = "
+local found = {}
+for _, key in ipairs(redis.call('KEYS', 'asynq:*')) do
+    local kind = redis.call('TYPE', key).ok
+    local values = {}
+    if kind == 'list' then
+        values = redis.call('LRANGE', key, 0, -1)
+    elseif kind == 'zset' then
+        values = redis.call('ZRANGE', key, 0, -1)
+    elseif kind == 'hash' then
+        values = { redis.call('HGET', key, 'state') or '' }
+    elseif kind == 'string' then
+        values = { redis.call('GET', key) }
+    end
+    found[#found + 1] = { key, values }
+end
+return found";
 
 /// One queue.
 #[derive(Default)]
@@ -45,19 +63,15 @@ impl Contents {
     }
 
     fn read_server(&mut self, server: &mut redis::Connection) -> redis::RedisResult<()> {
-        let keys: Vec<Vec<u8>> = {
-            let scan: redis::Iter<'_, Vec<u8>> = server.scan_match("asynq:*")?;
-            scan.collect::<Result<_, _>>()?
-        };
-        for key in keys.into_iter().collect::<BTreeSet<_>>() {
+        let snapshot: Vec<(Vec<u8>, Vec<Vec<u8>>)> = redis::Script::new(SNAPSHOT).invoke(server)?;
+        for (key, values) in snapshot {
             let text = String::from_utf8_lossy(&key).into_owned();
             let queue = text.strip_prefix("asynq:{").and_then(|rest| rest.split_once("}:"));
             let Some((name, part)) = queue else {
                 self.others.insert(text);
                 continue;
             };
-            let queue = self.queues.entry(name.to_owned()).or_default();
-            queue.read_key(server, &key, part)?;
+            self.queues.entry(name.to_owned()).or_default().take(&key, part, values);
         }
         Ok(())
     }
@@ -85,36 +99,27 @@ impl Contents {
 }
 
 impl Queue {
-    fn read_key(
-        &mut self,
-        server: &mut redis::Connection,
-        key: &[u8],
-        part: &str,
-    ) -> redis::RedisResult<()> {
-        if LISTS.contains(&part) {
-            let ids: Vec<Vec<u8>> = server.lrange(key, 0, -1)?;
-            self.place(ids, part);
-        } else if SETS.contains(&part) || (part.starts_with("g:")) {
-            let ids: Vec<Vec<u8>> = server.zrange(key, 0, -1)?;
-            self.place(ids, if part.starts_with("g:") { "aggregating" } else { part });
+    /// Takes in what one key holds.
+    fn take(&mut self, key: &[u8], part: &str, values: Vec<Vec<u8>>) {
+        let first = || values.first().map(|value| String::from_utf8_lossy(value).into_owned());
+        let number = || first().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if LISTS.contains(&part) || SETS.contains(&part) {
+            self.place(values, part);
+        } else if part.starts_with("g:") {
+            self.place(values, "aggregating");
         } else if part.starts_with("t:") {
-            let state: Option<String> = server.hget(key, "state")?;
-            self.hashes.insert(job_id(key), state.unwrap_or_default());
+            self.hashes.insert(job_id(key), first().unwrap_or_default());
         } else if part == "lease" {
-            let ids: Vec<Vec<u8>> = server.zrange(key, 0, -1)?;
-            self.leases.extend(ids);
+            self.leases.extend(values);
         } else if part == "x:due" {
-            let ids: Vec<Vec<u8>> = server.zrange(key, 0, -1)?;
-            self.due.extend(ids);
+            self.due.extend(values);
         } else if part.starts_with("unique:") {
-            let holder: Option<Vec<u8>> = server.get(key)?;
-            self.locks.extend(holder.map(|holder| (part.to_owned(), holder)));
+            self.locks.extend(values.into_iter().next().map(|holder| (part.to_owned(), holder)));
         } else if part == "processed" {
-            self.processed = server.get(key)?;
+            self.processed = number();
         } else if part == "failed" {
-            self.failed = server.get(key)?;
+            self.failed = number();
         }
-        Ok(())
     }
 
     fn place(&mut self, ids: Vec<Vec<u8>>, state: &str) {

@@ -72,7 +72,7 @@ pub struct Story {
 impl Story {
     /// Reads `<number>.ledger` files.
     pub fn read(dir: &Path) -> Self {
-        let mut story = Self::default();
+        let mut ledgers = Vec::new();
         for entry in std::fs::read_dir(dir).expect("the scenario's folder") {
             let path = entry.expect("an entry").path();
             if path.extension().is_none_or(|extension| extension != "ledger") {
@@ -80,10 +80,16 @@ impl Story {
             }
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
             let process = name.parse().expect("a number");
-            let text = std::fs::read_to_string(&path).expect("a ledger");
-            for line in text.lines() {
-                story.add(process, line);
-            }
+            ledgers.push((process, std::fs::read_to_string(&path).expect("a ledger")));
+        }
+        Self::of(&ledgers)
+    }
+
+    /// What the ledgers of these processes say.
+    pub fn of(ledgers: &[(u32, impl AsRef<str>)]) -> Self {
+        let mut story = Self::default();
+        for (process, text) in ledgers {
+            text.as_ref().lines().for_each(|line| story.add(*process, line));
         }
         for runs in story.runs.values_mut() {
             runs.sort_by_key(|run| run.begun);
@@ -147,6 +153,18 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// What the process of this run was told of its end; an attempt before it, or after
+    /// it, in the same process has an answer of its own.
+    pub fn settlement(&self, id: &str, run: &Run) -> Option<&Settled> {
+        let end = run.end.as_ref()?.0;
+        let runs = self.runs.get(id).into_iter().flatten();
+        let next = runs.filter(|next| next.process == run.process && next.begun > end);
+        let next = next.map(|next| next.begun).min().unwrap_or(u64::MAX);
+        let told = self.settled.get(id).into_iter().flatten();
+        told.filter(|told| told.process == run.process && (end..next).contains(&told.at))
+            .min_by_key(|told| told.at)
     }
 
     /// How many calls were answered so.

@@ -22,6 +22,7 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
+mod verdicts;
 mod versions;
 
 use std::process::ExitCode;
@@ -59,6 +60,11 @@ fn main() -> ExitCode {
             let listed = |one: &&scenarios::Scenario| LIST.contains(&format!("`{}`", one.name));
             if let Some(one) = all.iter().find(|one| !listed(one)) {
                 eprintln!("docs/chaos.md does not list the scenario {}", one.name);
+                return ExitCode::FAILURE;
+            }
+            let wrong = verdicts::wrong();
+            if !wrong.is_empty() {
+                eprintln!("wrong verdicts of the checker:\n{}", wrong.join("\n"));
                 return ExitCode::FAILURE;
             }
             println!("docs/chaos.md lists {} scenarios; scripts/chaos.sh runs them", all.len());
