@@ -38,7 +38,7 @@ impl Aside {
         self.pace.admit().await
     }
 
-    /// Pays for a reply.
+    /// Pays for the replies to the commands of a call.
     pub(super) fn pay(&self, replies: &[Value]) {
         self.pace.pay(replies);
     }
