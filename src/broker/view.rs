@@ -14,7 +14,7 @@ use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName, s
 use crate::time::Timestamp;
 
 /// Maximum bytes of an error in a job's failure log.
-const MAX_ERROR_BYTES: usize = 1000;
+pub(super) const MAX_ERROR_BYTES: usize = 1000;
 
 /// Failures of a job that are kept.
 pub(crate) const MAX_FAILURES: usize = 10;

@@ -3,8 +3,8 @@
 //!
 //! The application's own function comes first. Then everything that reveals what the
 //! function hid is hidden too: the unique lock, whose name ends in the MD5 of the payload,
-//! and errors, progress, headers and results that quote parts of the payload. If the
-//! function panics, everything that it might hide is hidden.
+//! and errors, progress, headers and results that quote hidden parts of the payload, of headers or
+//! of the result. If the function panics, everything that it might hide is hidden.
 //!
 //! What may surprise. A text is hidden as a whole, not only the part that quotes the payload: a
 //! rest would tell how long the part was. Texts are compared without regard to upper and lower
@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use redacted_parts::RedactedParts;
 
+use super::view::MAX_ERROR_BYTES;
 use super::{JobInfo, JobPage, JobRow, LimitUse, LimitUses, PeriodicJobInfo, Servers};
-use crate::job::{JobRecord, JobState, Transition};
+use crate::job::{JobRecord, JobState, MAX_MESSAGE_BYTES, Transition};
 
 /// The text that replaces a hidden one.
 const HIDDEN: &str = "hidden";
@@ -135,15 +136,14 @@ impl Viewer {
     /// per job that is shown, so a page of 100 jobs calls it 100 times.
     fn redact(&self, info: &mut JobInfo) {
         let Some(redact) = &self.0 else { return };
-        let whole = info.record.payload.clone().unwrap_or_default();
+        let before = info.clone();
         let is_shown = catch_unwind(AssertUnwindSafe(|| redact(info))).is_ok();
-        if !is_shown {
+        if is_shown {
+            hide_what_quotes(&before, info);
+        } else {
             // It may have stopped before it hid what it should.
             info.record.payload = None;
-            hide(info, |_| true);
-        } else if info.record.payload_bytes() != whole {
-            let hidden = RedactedParts::between(&whole, info.record.payload_bytes());
-            hide(info, |text| hidden.are_in(text));
+            hide(info, |_, _| true);
         }
         if !info.record.unique_key.is_empty() {
             info.record.unique_key = HIDDEN.to_owned();
@@ -155,21 +155,44 @@ impl Viewer {
     }
 }
 
-/// Hides all texts of a job that may quote its payload.
-fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
-    let hide = |text: &mut String| {
-        if !text.is_empty() && is_secret(text) {
+/// Hides the texts that quote what the application's function took away: parts of the payload,
+/// of headers, of the result, and of the last error.
+fn hide_what_quotes(before: &JobInfo, info: &mut JobInfo) {
+    let mut hidden = RedactedParts::default();
+    hidden.add(before.record.payload_bytes(), info.record.payload_bytes());
+    for (name, value) in &before.record.headers {
+        let shown = info.record.headers.get(name).map_or("", String::as_str);
+        hidden.add(value.as_bytes(), shown.as_bytes());
+    }
+    let result = |info: &JobInfo| info.result.clone().unwrap_or_default();
+    hidden.add(&result(before), &result(info));
+    if info.record.last_error != before.record.last_error {
+        // The log of failures has the same text, and those of earlier attempts are like it.
+        let is_whole = |error: &String| before.failures.iter().any(|other| other.error == *error);
+        let errors = info.failures.iter_mut().map(|failure| &mut failure.error);
+        errors.filter(|error| is_whole(error)).for_each(|error| HIDDEN.clone_into(error));
+    }
+    if !hidden.is_empty() {
+        hide(info, |text, most| hidden.are_in(text, most));
+    }
+}
+
+/// Hides all texts of a job that may quote what is hidden. The closure gets a text, and to how many
+/// bytes it may have been cut.
+fn hide(info: &mut JobInfo, is_secret: impl Fn(&str, usize) -> bool) {
+    let hide = |text: &mut String, most| {
+        if !text.is_empty() && is_secret(text, most) {
             *text = HIDDEN.to_owned();
         }
     };
-    hide(&mut info.record.last_error);
-    info.failures.iter_mut().for_each(|failure| hide(&mut failure.error));
-    info.record.headers.values_mut().for_each(hide);
+    hide(&mut info.record.last_error, usize::MAX);
+    info.failures.iter_mut().for_each(|failure| hide(&mut failure.error, MAX_ERROR_BYTES));
+    info.record.headers.values_mut().for_each(|value| hide(value, usize::MAX));
     if let Some(progress) = &mut info.progress {
-        hide(&mut progress.message);
+        hide(&mut progress.message, MAX_MESSAGE_BYTES);
     }
     if let Some(result) = &mut info.result
-        && is_secret(&String::from_utf8_lossy(result))
+        && is_secret(&String::from_utf8_lossy(result), usize::MAX)
     {
         *result = format!("\"{HIDDEN}\"").into();
     }
@@ -178,7 +201,9 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::QueueName;
+    use crate::broker::{AttemptNote, JobFailure};
+    use crate::job::{Progress, QueueName, failure_text};
+    use crate::time::Timestamp;
 
     fn seen(redact: impl Fn(&mut JobInfo) + Send + Sync + 'static, error: &str) -> JobInfo {
         let queue = QueueName::new("mail").unwrap();
@@ -201,7 +226,9 @@ mod tests {
         }
         // With escapes, as a name, as a word of a text, and where it is a part of what is shown.
         let secret = |whole: &str, shown: &str, text: &str| {
-            RedactedParts::between(whole.as_bytes(), shown.as_bytes()).are_in(text)
+            let mut parts = RedactedParts::default();
+            parts.add(whole.as_bytes(), shown.as_bytes());
+            parts.are_in(text, usize::MAX)
         };
         assert!(secret(r#"{"token":"p&ss<1>"}"#, "{}", r#""p\u0026ss\u003c1\u003e""#));
         assert!(secret(r#"{"cards":{"4111":1}}"#, r#"{"cards":{}}"#, "card 4111 refused"));
@@ -233,6 +260,74 @@ mod tests {
             (other.record.headers["tenant"].as_str(), &*other.record.unique_key),
             (HIDDEN, HIDDEN)
         );
+    }
+
+    #[test]
+    fn a_text_that_was_cut_within_a_hidden_part_is_hidden() {
+        let token = "0f".repeat(5_000);
+        let job = || {
+            let queue = QueueName::new("mail").unwrap();
+            let payload = format!(r#"{{"token":"{token}","pin":"a\"b c-d","name":"Zoë 😀!"}}"#);
+            JobRecord::new("mail:send", Some(payload.into_bytes()), queue)
+        };
+        let shown = |error: &str| {
+            let mut info = JobInfo::new(job(), JobState::Retry);
+            let record = job();
+            let note = AttemptNote::default();
+            info.failures.push(JobFailure::of(&record, error, Timestamp::from_secs(0), &note));
+            info.progress = Some(Progress::default().message(error));
+            info.record.last_error = failure_text(&error.into());
+            let info =
+                Viewer::redacted(Some(Arc::new(|info| info.record.payload = None))).job(info);
+            let progress = info.progress.unwrap().message;
+            [info.record.last_error, info.failures[0].error.clone(), progress]
+        };
+        // A part that is longer than the texts.
+        assert_eq!(shown(&format!("with {token}")), [HIDDEN; 3]);
+        // Parts whose beginning just fits, as they are and with escapes that are cut.
+        // From the bytes that quote three of a part on.
+        let ends = [
+            (&token[..40], 3),
+            ("a\"b c-d", 3),
+            (r#"a\"b c-d"#, 4),
+            (r"zo\u00eb \ud83d\ude00!", 8),
+            ("Zo%C3%AB%20%F0%9F%98%80!", 8),
+            ("zo&#235; 😀!", 8),
+            ("a&quot;b c-d", 8),
+        ];
+        for (end, least) in ends {
+            for (at, room) in [(0, 8 * 1024 - 3), (1, 1_000), (2, 1_024)] {
+                for part in least..end.len() {
+                    let text = "-".repeat(room - part - 1) + " " + end + &"-".repeat(20);
+                    assert!(shown(&text)[at] == HIDDEN, "{part} bytes of {end:?} in {room}");
+                }
+            }
+        }
+        // A text of its maximum length that quotes nothing.
+        let text = "no such address, ".repeat(1_000);
+        assert!(shown(&text).iter().all(|text| text.starts_with("no such address")));
+    }
+
+    #[test]
+    fn what_quotes_a_hidden_header_or_result_is_hidden_too() {
+        let error = "token s3cret-1 refused";
+        let with = |redact: fn(&mut JobInfo)| {
+            let mut job = JobRecord::new("t", None, QueueName::new("mail").unwrap());
+            job.last_error = error.to_owned();
+            job.headers.insert("authorization".into(), "Bearer s3cret-1".into());
+            let mut info = JobInfo::new(job, JobState::Retry);
+            info.result = Some(br#"{"key":"s3cret-1"}"#.to_vec());
+            let record = info.record.clone();
+            let note = AttemptNote::default();
+            info.failures.push(JobFailure::of(&record, error, Timestamp::from_secs(0), &note));
+            let info = Viewer::redacted(Some(Arc::new(redact))).job(info);
+            (info.record.last_error, info.failures[0].error.clone())
+        };
+        let hidden = (HIDDEN.to_owned(), HIDDEN.to_owned());
+        assert_eq!(with(|info| info.record.headers.clear()), hidden);
+        assert_eq!(with(|info| info.result = None), hidden);
+        assert_eq!(with(|info| info.record.last_error = "refused".into()).1, HIDDEN);
+        assert_eq!(with(|_| ()), (error.to_owned(), error.to_owned()));
     }
 
     #[test]

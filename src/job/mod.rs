@@ -41,6 +41,8 @@ pub(crate) use context::{Cancellation, Reporter};
 pub use error::JobError;
 #[cfg(test)]
 pub(crate) use error::text as error_text;
+#[cfg(test)]
+pub(crate) use failure_text::failure_text;
 pub(crate) use failure_text::without_backtrace;
 pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
@@ -54,6 +56,7 @@ pub use outcome::{AfterCancel, Charge, Outcome, UndecodableJobs, UnknownJobs};
 pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};
 pub(crate) use periodic::{periodic_id, tick_id};
+pub(crate) use progress::MAX_MESSAGE_BYTES;
 pub use progress::Progress;
 pub use rate::Rate;
 pub(crate) use rate::{RateNumbers, RateState};

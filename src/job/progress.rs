@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Maximum message in bytes; longer ones are cut.
-const MAX_MESSAGE_BYTES: usize = 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How far a job is, as its handler reports it: a count, a sentence,
 /// or both.

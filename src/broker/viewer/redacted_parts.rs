@@ -1,53 +1,76 @@
-//! The parts of a payload that redaction removed, and whether a text quotes one of them: as it
-//! is, as a word, or as a number of the same value.
+//! The parts of a payload, a header or a result that redaction removed, and whether a text quotes
+//! one of them: as it is, as a word, or as a number of the same value.
+//!
+//! A text may have been cut when it was stored, and end within such a part. So the end of a text
+//! that has its maximum length is compared with the beginnings of the parts too.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use serde_json::Value;
 
 use super::escapes::decoded_forms;
+use crate::job::without_backtrace;
 
 /// Shorter parts of a payload occur inside the words of any text, so they are matched as
 /// whole words only.
 const MIN_QUOTE_LEN: usize = 3;
 
-/// Above these sizes of a payload no text is searched: all texts are hidden.
+/// Above these sizes of what was removed no text is searched: all texts are hidden.
 const MAX_PARTS: usize = 2_000;
-const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+const MAX_WHOLE_BYTES: usize = 256 * 1024;
 
 /// Longer texts are hidden without a search.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-/// The parts of a payload that redaction removed.
+/// Where an escape may have been cut in two: `\u{20`, `%E`, `&quo`.
+const MAX_ESCAPE_BYTES: usize = 12;
+
+/// The parts that redaction removed.
 pub(super) enum RedactedParts {
     Some {
         /// In lower case, as texts are compared.
-        texts: Vec<String>,
+        texts: BTreeSet<String>,
         /// Numbers are also compared by value, because a text may write them in another form.
         numbers: Vec<f64>,
     },
     TooMany,
 }
 
+impl Default for RedactedParts {
+    fn default() -> Self {
+        RedactedParts::Some { texts: BTreeSet::new(), numbers: Vec::new() }
+    }
+}
+
 impl RedactedParts {
-    /// The parts of the whole payload that the shown one does not have. Parts that remain
-    /// visible elsewhere in the shown payload are not secret.
-    pub(super) fn between(whole: &[u8], shown: &[u8]) -> Self {
-        if whole.len() > MAX_PAYLOAD_BYTES {
-            return RedactedParts::TooMany;
+    /// Adds the parts of a whole value that the shown one does not have. Parts that remain visible
+    /// elsewhere in the shown value are not secret.
+    pub(super) fn add(&mut self, whole: &[u8], shown: &[u8]) {
+        let RedactedParts::Some { texts, numbers } = self else { return };
+        if whole == shown {
+            return;
         }
-        let (mut parts, shown) = (Parts::of(whole), Parts::of(shown));
-        parts.texts.retain(|text| !shown.texts.contains(text));
-        parts.numbers.retain(|number| !shown.numbers.contains(number));
-        if parts.texts.len() > MAX_PARTS {
-            return RedactedParts::TooMany;
+        if whole.len() > MAX_WHOLE_BYTES {
+            *self = RedactedParts::TooMany;
+            return;
         }
-        let texts = parts.texts.into_iter().collect();
-        RedactedParts::Some { texts, numbers: parts.numbers }
+        let (whole, shown) = (Parts::of(whole), Parts::of(shown));
+        texts.extend(whole.texts.into_iter().filter(|text| !shown.texts.contains(text)));
+        numbers.extend(whole.numbers.into_iter().filter(|number| !shown.numbers.contains(number)));
+        if texts.len() > MAX_PARTS {
+            *self = RedactedParts::TooMany;
+        }
     }
 
-    /// Whether a text contains one of them, plain or encoded.
-    pub(super) fn are_in(&self, text: &str) -> bool {
+    /// Whether there are none: then no text can quote one.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, RedactedParts::Some { texts, numbers } if texts.is_empty() && numbers.is_empty())
+    }
+
+    /// Whether a text contains one of them, plain or encoded. It may have been cut to this many
+    /// bytes, or where it has an ellipsis: then it may also end within one.
+    pub(super) fn are_in(&self, text: &str, most: usize) -> bool {
         let RedactedParts::Some { texts, numbers } = self else { return true };
         if text.len() > MAX_TEXT_BYTES {
             return true;
@@ -58,13 +81,42 @@ impl RedactedParts {
         };
         let forms = decoded_forms(text);
         let quotes = |form: &String| texts.iter().any(|part| has(form, part));
+        let is_number = |form: &String| numbers_in(form).any(|found| numbers.contains(&found));
         forms.iter().any(quotes)
-            || (!numbers.is_empty()
-                && forms.iter().any(|form| numbers_in(form).any(|found| numbers.contains(&found))))
+            || (!numbers.is_empty() && forms.iter().any(is_number))
+            || cut_end(text, most).is_some_and(|text| {
+                decoded_forms(text).iter().any(|form| self.begin_at_the_end_of(form))
+            })
+    }
+
+    /// Whether the end of a text is the beginning of one of them, at least as much of it as a quote
+    /// must have.
+    fn begin_at_the_end_of(&self, form: &str) -> bool {
+        let RedactedParts::Some { texts, .. } = self else { return true };
+        let begins_one = |end: &str| {
+            let mut from = texts.range::<str, _>((Bound::Included(end), Bound::Unbounded));
+            from.next().is_some_and(|part| part.starts_with(end))
+        };
+        let escapes = form.char_indices().filter(|(_, letter)| "\\%&\u{fffd}".contains(*letter));
+        let near = form.len().saturating_sub(MAX_ESCAPE_BYTES);
+        let ends = escapes.map(|(at, _)| at).filter(|at| *at >= near).chain([form.len()]);
+        let mut ends = ends.map(|end| &form[..end]);
+        ends.any(|form| {
+            let starts = form.char_indices().map(|(start, _)| start);
+            let mut long = starts.take_while(|start| form.len() - start >= MIN_QUOTE_LEN);
+            long.any(|start| begins_one(&form[start..]))
+        })
     }
 }
 
-/// What a payload consists of.
+/// The part of a text before the place where it may have been cut.
+fn cut_end(text: &str, most: usize) -> Option<&str> {
+    let causes = without_backtrace(text);
+    let is_cut = causes.ends_with('…') || causes.len().saturating_add(char::MAX.len_utf8()) > most;
+    is_cut.then(|| causes.trim_end_matches('…'))
+}
+
+/// What a payload, a header or a result consists of.
 #[derive(Default)]
 struct Parts {
     /// Names, words and numbers, and whole strings, all in lower case.
@@ -73,11 +125,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(payload: &[u8]) -> Self {
+    fn of(whole: &[u8]) -> Self {
         let mut parts = Parts::default();
-        match serde_json::from_slice::<Value>(payload) {
+        match serde_json::from_slice::<Value>(whole) {
             Ok(value) => parts.add(&value),
-            Err(_) => parts.add_text(&String::from_utf8_lossy(payload)),
+            Err(_) => parts.add_text(&String::from_utf8_lossy(whole)),
         }
         parts
     }
