@@ -142,7 +142,8 @@ impl AppEnv {
 /// Maximum size in bytes of a file that is searched for our tables.
 const MAX_SEARCHED_BYTES: u64 = 1 << 20;
 
-/// Whether the file contains the name of a table that only our configuration uses.
+/// Whether the file contains the name of a table that only our configuration uses, or both names of
+/// the rate limit's, `api.rate_limit`.
 fn mentions_our_tables(file: &Path) -> bool {
     let is_small =
         file.metadata().is_ok_and(|file| file.is_file() && file.len() <= MAX_SEARCHED_BYTES);
@@ -150,8 +151,8 @@ fn mentions_our_tables(file: &Path) -> bool {
         return false;
     };
     let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let mut names = text.split(|c: char| !is_part_of_name(c));
-    names.any(|name| ["jobqueue", "cache_server"].contains(&name))
+    let has = |word: &str| text.split(|c: char| !is_part_of_name(c)).any(|name| name == word);
+    has("jobqueue") || has("cache_server") || (has("api") && has("rate_limit"))
 }
 
 /// The file's text, or `None` if there is no such file.

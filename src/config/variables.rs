@@ -118,6 +118,7 @@ fn right_variable(key: &str, value: &str) -> Option<String> {
             "" | "addr" | "address" | "addrs" | "addresses" | "host" | "hosts" | "port" => {
                 Some(ADDRESS_HINT.to_owned())
             }
+            _ if is_near(key, "redis_jobqueue_addr") => Some(ADDRESS_HINT.to_owned()),
             _ => spelling(key),
         };
     }
@@ -169,12 +170,23 @@ fn spelling(key: &str) -> Option<String> {
         .filter(|(beginning, _)| plain.starts_with(beginning))
         .max_by_key(|(beginning, _)| beginning.len())
         .map(|(beginning, section)| (section, plain[beginning.len()..].to_owned()));
-    let (section, rest) = exact.or_else(|| misspelled_beginning(key, beginnings))?;
+    let (mut section, rest) = exact.or_else(|| misspelled_beginning(key, beginnings))?;
+    let mut path = meant(section, &rest, key);
+    // `ROCKET_JOBQUEUE_URL` is about the queue's Redis.
+    if section == Section::JobQueue && !section.keys().any(|key| is_near(&rest, key.name)) {
+        let of_redis = rest.strip_prefix("redis").unwrap_or(&rest);
+        if let Some(key) = Section::Connection.keys().find(|key| letters(key.name) == of_redis) {
+            (section, path) = (Section::Connection, Some(key.name.to_owned()));
+        }
+    }
     let (variable, tables) = section.place().variable;
-    let path = meant(section, &rest);
     let root = section.place().rocket.join(".");
-    let parts: Vec<&str> = tables.iter().copied().chain(path.split('.')).collect();
+    let tables = tables.iter().copied();
+    let Some(path) = path else {
+        return Some(format!("{root} is set with {variable}='{}'", inline_table(tables)));
+    };
     // `{jobqueue={sentinel={master=…}}}`
+    let parts: Vec<&str> = tables.chain(path.split('.')).collect();
     let inner =
         parts.iter().rev().fold("…".to_owned(), |inner, part| format!("{{{part}={inner}}}"));
     Some(format!("{root}.{path} is set with {variable}='{inner}'"))
@@ -201,24 +213,31 @@ fn inline_table<'a>(tables: impl DoubleEndedIterator<Item = &'a str>) -> String 
     tables.rev().fold("{…}".to_owned(), |inner, table| format!("{{{table}={inner}}}"))
 }
 
-/// The known key that these letters stand for, or the one that is nearest.
-fn meant(section: Section, rest: &str) -> String {
+/// The known key that these letters stand for, or the one that is nearest; `None` if none is near.
+/// `whole` is the name that they end, with its separators.
+fn meant(section: Section, rest: &str, whole: &str) -> Option<String> {
     if let Some(key) = section.keys().find(|key| letters(key.name) == rest) {
-        return key.name.to_owned();
+        return Some(key.name.to_owned());
     }
     // Tables with names of the user's own.
     for key in section.keys() {
-        let name = rest.strip_prefix(key.name).filter(|name| !name.is_empty());
+        let name = rest.strip_prefix(&letters(key.name)).filter(|name| !name.is_empty());
         match (key.kind, name) {
-            (ValueKind::NumberPerName, Some(name)) => return format!("{}.{name}", key.name),
-            (ValueKind::TablePerName(_), Some(_)) => return format!("{}.<name>.<key>", key.name),
+            (ValueKind::NumberPerName, Some(name)) => {
+                let mut ends = whole.match_indices('_').map(|(at, _)| &whole[at + 1..]);
+                let name = ends.find(|end| letters(end) == name).unwrap_or(name);
+                return Some(format!("{}.{name}", key.name));
+            }
+            (ValueKind::TablePerName(_), Some(_)) => {
+                return Some(format!("{}.<name>.<key>", key.name));
+            }
             _ => {}
         }
     }
     let likeness = |key: &str| strsim::normalized_damerau_levenshtein(&letters(key), rest);
     let names = section.keys().map(|key| key.name);
     let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.filter(|key| likeness(key) > 0.5).unwrap_or("<key>").to_owned()
+    nearest.filter(|key| likeness(key) > 0.5).map(str::to_owned)
 }
 
 /// The name without separators.

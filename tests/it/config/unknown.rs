@@ -156,7 +156,32 @@ fn a_key_given_twice_is_warned_of_with_both_lines_and_the_last_one_counts() {
     "production",
     "ROCKET_APP_ENV is not used; the environment is chosen with APP_ENV"
 )]
-#[case::nothing_near("jobqueue_xyzzy", "hush", "ROCKET_JOBQUEUE='{<key>=…}'")]
+#[case::nothing_near("jobqueue_xyzzy", "hush", "jobqueue is set with ROCKET_JOBQUEUE='{…}'")]
+#[case::of_redis(
+    "jobqueue_url",
+    "redis://:hush@h",
+    "databases.jobqueue.url is set with ROCKET_DATABASES='{jobqueue={url=…}}'"
+)]
+#[case::of_redis_by_name(
+    "jobqueue_redis_password",
+    "hush",
+    "databases.jobqueue.password is set with ROCKET_DATABASES='{jobqueue={password=…}}'"
+)]
+#[case::whole_database(
+    "databases_jobqueue",
+    "{url=\"redis://:hush@h\"}",
+    "databases.jobqueue is set with ROCKET_DATABASES='{jobqueue={…}}'"
+)]
+#[case::name_of_two_words(
+    "jobqueue_queues_mail_jobs",
+    "5",
+    "jobqueue.queues.mail_jobs is set with ROCKET_JOBQUEUE='{queues={mail_jobs=…}}'"
+)]
+#[case::table_of_a_queue(
+    "jobqueue_max_waiting_mail_jobs",
+    "5",
+    "ROCKET_JOBQUEUE='{max_waiting={<name>={<key>=…}}}'"
+)]
 #[case::table_of_yaml(
     "redis",
     "{jobqueue={password=hush}}",
@@ -232,6 +257,7 @@ fn variables_of_others_and_those_in_use_are_not_warned_of() {
         ("REDIS_JOBQUEUE_ADDRESS", "h:1"),
         ("REDIS_JOBQUEUE_PASSWORD", "hush"),
         ("REDIS_JOBQUEU_ADDR", "h:1"),
+        ("REDIS_JOBQUEUE_ADD", "h:1"),
         ("app_env", "production"),
         ("APP_EVN", "production"),
         ("APP_EVE", "yes"),
@@ -250,6 +276,7 @@ fn variables_of_others_and_those_in_use_are_not_warned_of() {
             "environment variable REDIS_JOBQUEUE_ADDRESS is not used; host and port are set with REDIS_JOBQUEUE_ADDR",
             "environment variable REDIS_JOBQUEUE_PASSWORD is not used; databases.jobqueue.password is set with ROCKET_DATABASES='{jobqueue={password=…}}'",
             "environment variable REDIS_JOBQUEU_ADDR is not used; host and port are set with REDIS_JOBQUEUE_ADDR",
+            "environment variable REDIS_JOBQUEUE_ADD is not used; host and port are set with REDIS_JOBQUEUE_ADDR",
             "environment variable app_env is not used; the environment is chosen with APP_ENV",
             "environment variable APP_EVN is not used; the environment is chosen with APP_ENV",
             "environment variable JOBQUEUE_CONCURRENCY is not used; jobqueue.concurrency is set with ROCKET_JOBQUEUE='{concurrency=…}'",
@@ -325,5 +352,13 @@ fn a_file_with_nearly_the_right_name_is_warned_of() {
             "config/develop/cache_server.yaml is not read; the file's name must be cacheserver.yaml",
             "config/develop/config.yml is not read; the file's name must be config.yaml",
         ]
+    );
+    // One that has only the rate limit.
+    let config = Project::new()
+        .file("config/develop/config.yml", "api: {rate_limit: {enabled: true}}")
+        .load();
+    assert_eq!(
+        config.warnings,
+        ["config/develop/config.yml is not read; the file's name must be config.yaml"]
     );
 }
