@@ -73,9 +73,12 @@ fn is_allowed(request: &Request<'_>) -> bool {
 fn has_credential(request: &Request<'_>) -> bool {
     let mut headers = request.headers().get("Authorization");
     let (Some(header), None) = (headers.next(), headers.next()) else { return false };
-    let Some((scheme, credential)) = header.trim().split_once(' ') else { return false };
+    let mut words = header.split_whitespace();
+    let Some(scheme) = words.next() else { return false };
     let by_browser = SENT_BY_BROWSERS.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    !by_browser && !credential.trim().is_empty()
+    // Clients generated for a key in this header send it without a scheme.
+    let is_empty = words.next().is_none() && scheme.eq_ignore_ascii_case("bearer");
+    !by_browser && !is_empty
 }
 
 /// Whether a change by REST is allowed: from this origin, an allowed origin, or a program. A

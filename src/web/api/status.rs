@@ -22,6 +22,7 @@ use rocket::{Request, Route, Shutdown, get, routes};
 #[cfg(feature = "openapi")]
 use rocket_okapi::openapi;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::Sha256;
 use tokio::time::Instant;
 
@@ -103,8 +104,9 @@ pub(crate) struct JobStatus {
     due: Option<Timestamp>,
     /// Its reported progress.
     progress: Option<Progress>,
-    /// The result of its handler, if it is JSON and the job is retained.
-    result: Option<serde_json::Value>,
+    /// The result of its handler as it is stored, if it is JSON and the job is retained.
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<serde_json::Value>"))]
+    result: Option<Box<RawValue>>,
 }
 
 impl JobStatus {
@@ -265,4 +267,27 @@ pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
     routes![status]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobRecord;
+
+    #[test]
+    fn a_result_has_the_digits_that_are_stored() {
+        let status = |result: &str| {
+            let job = JobRecord::new("t", None, QueueName::stored("q"));
+            let mut info = JobInfo::new(job, JobState::Completed);
+            info.result = Some(result.into());
+            serde_json::to_string(&JobStatus::of(&info)).unwrap()
+        };
+        let deep = "[".repeat(1_000) + &"]".repeat(1_000);
+        for result in ["12345678901234567890123", r#"{"a":1e2,"b":1.00}"#, "1E+400", &deep] {
+            let expected = format!(r#""result":{result}}}"#);
+            let found = status(result);
+            assert!(found.ends_with(&expected), "{found}");
+        }
+        assert!(status("no JSON").ends_with(r#""result":null}"#));
+    }
 }

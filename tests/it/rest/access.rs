@@ -356,7 +356,9 @@ async fn a_client_with_a_credential_of_its_own_needs_no_body_to_change_something
         assert_eq!(act(method, &path, &[token]).await, expected, "{method} {path}");
     }
     enqueue(&client, 1, "").await;
-    for credential in ["bearer abc", "Token abc", "ApiKey abc", "AWS4-HMAC-SHA256 Credential=a"] {
+    for credential in
+        ["bearer abc", "s3cret", "Token abc", "ApiKey abc", "AWS4-HMAC-SHA256 Credential=a"]
+    {
         let headers = [("Authorization", credential)];
         assert_eq!(act(Method::Post, "/queues/mail/pause", &headers).await, 204, "{credential}");
     }

@@ -58,6 +58,10 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
     for wrong in [
         "/ui/jobs?Q=state:archived",
         "/ui/jobs?q=state:archived&q=state:scheduled",
+        "/ui/jobs?page=abc",
+        "/ui/jobs?page=0",
+        "/ui/jobs?page=99999999999999999999",
+        "/ui/jobs?sort=oldst",
         "/ui/queues/mail?state=scheduled&state=scheduled",
         "/ui/queues/mail?state=archved",
         "/ui/queues/mail?stat=archived",
@@ -66,6 +70,7 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
         let (status, page) = look(wrong).await;
         assert_eq!(status, 422, "{wrong}");
         assert!(page.contains("<html") && !page.contains("/actions\""), "{wrong}: {page}");
+        assert!(!page.contains("/ui/jobs/mail/"), "{wrong}: {page}");
     }
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
     // Text with a colon stands in quotes.

@@ -121,3 +121,21 @@ async fn a_page_of_a_large_job_has_the_beginning_its_size_and_a_download() {
     request.add_header(Header::new("Role", "viewer"));
     assert_eq!(request.dispatch().await.status().code, 404);
 }
+
+#[tokio::test]
+async fn a_list_shows_the_beginning_of_a_large_job_type() {
+    let client = still().await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let name = "t".repeat(500_000);
+    for nth in 0..3 {
+        let job = queue.enqueue_raw(&name, None).queue("mail").id(format!("large-{nth}"));
+        let job = job.await.unwrap();
+        queue.inspector().archive(&job.queue, &job.id).await.unwrap();
+    }
+    for path in ["/ui/jobs", "/ui/failures", "/ui/queues/mail?state=archived", "/ui"] {
+        let (status, page) = page(&client, path).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(page.len() < 50_000, "{path}: {} bytes", page.len());
+        assert!(path == "/ui" || page.contains("tttt"), "{path}");
+    }
+}

@@ -17,7 +17,7 @@ use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::dashboard::failure::{common, fingerprint};
-use crate::web::dashboard::ui::parts::{empty, instant, short};
+use crate::web::dashboard::ui::parts::{empty, instant, is_linkable, short};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Deed, HtmlPage, NavPage, Reader, View};
@@ -159,13 +159,16 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
         "",
     ];
     let row = |(job_type, failure): &(String, FailureGroup)| {
-        let head = html! {
-            a href={ (reader.base) "/ui/jobs?q=" (escaped(&failure.query(job_type))) } {
-                (if failure.sample.is_empty() { "–" } else { &failure.sample })
+        let sample = if failure.sample.is_empty() { "–" } else { &failure.sample };
+        let head = match is_linkable(job_type) {
+            true => {
+                let query = escaped(&failure.query(job_type));
+                html! { a href={ (reader.base) "/ui/jobs?q=" (query) } { (sample) } }
             }
+            false => html! { (sample) },
         };
         let cells = vec![
-            Cell::Value(html! { (job_type) }),
+            Cell::Value(html! { (short(job_type)) }),
             Cell::Value(html! { (failure.count) }),
             Cell::Value(html! { (failure.versions.since().unwrap_or("–")) }),
             Cell::Value(instant(texts, now, failure.last)),
@@ -179,7 +182,7 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
 /// The button that leads to the question whether to run all jobs of this kind. There is none if
 /// these errors have no text in common: the search would find every failed job of the type.
 fn run(reader: &Reader, job_type: &str, failure: &FailureGroup) -> Markup {
-    if failure.common.is_empty() {
+    if failure.common.is_empty() || !is_linkable(job_type) {
         return html! {};
     }
     let words = (reader.texts.deed)(Deed::RunJobs);

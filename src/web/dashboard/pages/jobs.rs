@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::inspector::Filter;
 use crate::inspector::search::{Query, with_filter};
 use crate::web::dashboard::results::{Facets, MAX_PAGES, Order, SearchResult, search};
-use crate::web::dashboard::ui::parts::{grouped, short};
+use crate::web::dashboard::ui::parts::{grouped, is_linkable, short};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
     HtmlPage, NavPage, Reader, Texts, View, follow, job_table, layout, state,
@@ -50,14 +50,37 @@ impl JobsQuery<'_> {
     }
 }
 
-/// The results of a search; all jobs without one. An invalid search is 422 and finds nothing.
+impl Order {
+    /// The order of this name; without one, newest first.
+    fn parse(text: Option<&str>) -> Result<Self, Error> {
+        match text {
+            None | Some("" | "newest") => Ok(Order::Newest),
+            Some("oldest") => Ok(Order::Oldest),
+            Some(found) => {
+                Err(Error::invalid(format!("sort: expected newest or oldest, found {found:?}")))
+            }
+        }
+    }
+}
+
+/// The page of this number; without one, the first.
+fn page_number(text: Option<&str>) -> Result<usize, Error> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(1) };
+    let number = text.parse().ok().filter(|page| (1..=MAX_PAGES).contains(page));
+    number.ok_or_else(|| {
+        Error::invalid(format!("page: expected a number from 1 to {MAX_PAGES}, found {text:?}"))
+    })
+}
+
+/// The results of a search; all jobs without one. An invalid search, order or page is 422 and finds
+/// nothing.
 #[get("/ui/jobs?<q>&<sort>&<page>&<done>&<count>&<left>&<follow>")]
 #[expect(clippy::too_many_arguments, reason = "a route's parameters are its arguments")]
 async fn show(
     view: View<'_>,
     q: Option<&str>,
     sort: Option<&str>,
-    page: Option<usize>,
+    page: Option<&str>,
     done: Option<&str>,
     count: Option<u64>,
     left: Option<u64>,
@@ -65,10 +88,14 @@ async fn show(
 ) -> HtmlPage {
     let site = &view.site;
     let (reader, texts) = (&site.reader, site.texts());
-    let order = if sort == Some("oldest") { Order::Oldest } else { Order::Newest };
-    let page = page.unwrap_or(1).clamp(1, MAX_PAGES);
-    let asked = JobsQuery { text: q.unwrap_or_default().trim(), order, page };
+    let (order, page) = (Order::parse(sort), page_number(page));
+    let asked = JobsQuery {
+        text: q.unwrap_or_default().trim(),
+        order: *order.as_ref().unwrap_or(&Order::Newest),
+        page: *page.as_ref().unwrap_or(&1),
+    };
     let found = async {
+        let (order, page) = (order?, page?);
         let query = Query::parse(asked.text, site.queue.now(), reader.zone)?;
         let followed = follow::section(reader, &site.inspector(), follow, count).await?;
         Ok((search(&site.inspector(), &query, order, page).await?, query, followed))
@@ -176,7 +203,8 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
         .map(|(name, jobs)| {
             let is_here = query.filter.job_type.as_ref() == Some(name);
             let word = Some(name.as_str()).filter(|_| !is_here);
-            (to("type", word), is_here, html! { (name) }, *jobs)
+            let to = if is_linkable(name) { to("type", word) } else { String::new() };
+            (to, is_here, html! { (short(name)) }, *jobs)
         })
         .collect();
     let errors: Vec<_> = facets
@@ -200,7 +228,8 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
     }
 }
 
-/// One group of counts. A count among the first jobs only says so.
+/// One group of counts. A count among the first jobs only says so. A value without an address is
+/// not linked.
 fn facet(
     texts: &Texts,
     label: &str,
@@ -216,7 +245,7 @@ fn facet(
             @if let Some((sample, false)) = sampled { p.hint { ((texts.of_the_first)(sample)) } }
             ul {
                 @for (to, is_here, label, jobs) in values.iter().take(MAX_VALUES) {
-                    li { a href=(to) aria-current=[is_here.then_some("true")] {
+                    li { a href=[Some(to).filter(|to| !to.is_empty())] aria-current=[is_here.then_some("true")] {
                         span.value { (label) } " " span.count { (grouped(*jobs)) }
                     } }
                 }

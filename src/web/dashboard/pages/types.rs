@@ -116,7 +116,7 @@ fn type_table(reader: &Reader, types: &[JobTypeSummary]) -> Markup {
     ];
     let row = |one: &JobTypeSummary| {
         let head = html! {
-            a href={ (reader.base) "/ui/types/" (escaped(&one.job_type)) } { (one.job_type) }
+            a href={ (reader.base) "/ui/types/" (escaped(&one.job_type)) } { (short(&one.job_type)) }
         };
         let (hour, days) = (&one.last_hour, &one.last_14_days);
         let cells = vec![

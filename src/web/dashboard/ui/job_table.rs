@@ -96,11 +96,13 @@ fn draw(
     keyed(TableKind::Jobs, texts.jobs, &columns, &rows.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The job's type, linked to its page; the id of an entry that has none.
+/// The beginning of the job's type, linked to its page; the id of an entry that has none.
 fn head(reader: &Reader, row: &JobRow, form: Option<&str>) -> Markup {
     let queue = queue_of(row);
     let name = match row {
-        JobRow::Job(info) if !info.record.job_type.is_empty() => html! { (info.record.job_type) },
+        JobRow::Job(info) if !info.record.job_type.is_empty() => {
+            html! { (short(&info.record.job_type)) }
+        }
         JobRow::Job(_) | JobRow::Corrupt(_) => html! { code { (row.id()) } },
     };
     // One that no address can name cannot be chosen either: the link says what to do.

@@ -137,6 +137,15 @@ pub(crate) fn short(text: &str) -> String {
     }
 }
 
+/// Maximum bytes of a foreign name that a link or a form of a list repeats. Names may have
+/// megabytes, and a list has many.
+const MAX_LINKED_BYTES: usize = 1024;
+
+/// Whether a link or a form of a list may repeat this name.
+pub(crate) fn is_linkable(name: &str) -> bool {
+    name.len() <= MAX_LINKED_BYTES
+}
+
 /// How much is shown of an id that is too long for an address, in characters.
 const MAX_ID_CHARS: usize = 64;
 

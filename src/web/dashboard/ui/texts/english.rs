@@ -360,7 +360,7 @@ pub(super) const TEXTS: Texts = Texts {
     id_too_long: |length| {
         format!(
             "This ID is too long for an address ({length} bytes), so the job has no page of its \
-             own. Select it in the job search to run, archive or delete it."
+             own. To run, archive or delete it, narrow the job search to it and act on all that match."
         )
     },
     state_name: JobState::as_str,

@@ -357,7 +357,7 @@ pub(super) const TEXTS: Texts = Texts {
     id_too_long: |length| {
         format!(
             "IDが長すぎるため（{length}バイト）、このジョブのページはありません。\
-             ジョブ検索で選択すると、実行・アーカイブ・削除できます。"
+             ジョブ検索でこのジョブだけに絞り込み、「一致するすべて」への操作で実行・アーカイブ・削除できます。"
         )
     },
     state_name,
