@@ -54,7 +54,7 @@ pub enum JobList<'a> {
 /// than a few hundred entries, however many there are.
 pub trait Inspect: Send + Sync {
     /// Names of all queues, in order. One command per 500 queues. If there are more, a store
-    /// [for viewers](super::Broker::aside) may answer with the names of a few seconds ago.
+    /// [for viewers](super::Broker::aside) may answer with the names of up to half a minute ago.
     fn queues(&self) -> Answer<'_, Vec<QueueName>>;
 
     /// At most `most` of these names, the first ones after the name given, and whether there are
