@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(long, default_value_t = 120_000, value_parser = clap::value_parser!(u64).range(1000..))]
     jobs: u64,
     /// Concurrent jobs of each worker.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
     concurrency: u64,
     /// Workers, each of which serves all queues.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
