@@ -306,6 +306,20 @@ async fn what_no_address_can_name_is_shown_with_what_to_do() {
     let page = get("ui/queues/default?state=scheduled").await;
     assert!(page.contains("too long for an address (180000 bytes)"), "{} bytes", page.len());
     assert!(page.len() < 100_000, "{} bytes", page.len());
+    // What the page says can be done: the search is narrowed to it, and all that match are deleted.
+    let page = get("ui/jobs?q=state:scheduled+id:%25FF%25FF").await;
+    assert!(page.contains("act on all that match"), "{page}");
+    let form = "q=state:scheduled+id:%25FF%25FF&all=delete&sure=1&confirm=1";
+    let answer = reqwest::Client::new()
+        .post(format!("http://127.0.0.1:{}{BASE}/ui/jobs/act", site.port))
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .header("Sec-Fetch-Site", "same-origin")
+        .body(form);
+    let answer = answer.send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert!(status.is_success(), "{status}: {text}");
+    let left = site.redis.cli(&["ZRANGE", "asynq:{default}:scheduled", "0", "-1"]);
+    assert_eq!(left.trim(), job.id.to_string());
     let page = get("ui").await;
     assert!(
         page.contains("<code>a%FF}b</code></a>: the name of this queue is not UTF-8"),

@@ -155,8 +155,8 @@ impl Viewer {
     }
 }
 
-/// Hides the texts that quote what the application's function took away: parts of the payload,
-/// of headers, of the result, and of the last error.
+/// Hides the texts that quote parts of the payload, of headers or of the result that the
+/// application's function took away, and the failure log if it took away the last error.
 fn hide_what_quotes(before: &JobInfo, info: &mut JobInfo) {
     let mut hidden = RedactedParts::default();
     hidden.add(before.record.payload_bytes(), info.record.payload_bytes());
@@ -164,13 +164,14 @@ fn hide_what_quotes(before: &JobInfo, info: &mut JobInfo) {
         let shown = info.record.headers.get(name).map_or("", String::as_str);
         hidden.add(value.as_bytes(), shown.as_bytes());
     }
-    let result = |info: &JobInfo| info.result.clone().unwrap_or_default();
-    hidden.add(&result(before), &result(info));
+    let [whole, shown] = [before, &*info].map(|info| info.result.as_deref().unwrap_or_default());
+    hidden.add(whole, shown);
     if info.record.last_error != before.record.last_error {
         // The log of failures has the same text, and those of earlier attempts are like it.
-        let is_whole = |error: &String| before.failures.iter().any(|other| other.error == *error);
+        let is_as_before =
+            |error: &String| before.failures.iter().any(|other| other.error == *error);
         let errors = info.failures.iter_mut().map(|failure| &mut failure.error);
-        errors.filter(|error| is_whole(error)).for_each(|error| HIDDEN.clone_into(error));
+        errors.filter(|error| is_as_before(error)).for_each(|error| HIDDEN.clone_into(error));
     }
     if !hidden.is_empty() {
         hide(info, |text, most| hidden.are_in(text, most));
@@ -284,8 +285,8 @@ mod tests {
         };
         // A part that is longer than the texts.
         assert_eq!(shown(&format!("with {token}")), [HIDDEN; 3]);
-        // Parts whose beginning just fits, as they are and with escapes that are cut.
-        // From the bytes that quote three of a part on.
+        // Parts whose beginning just fits, as they are and with escapes that are cut; and how many
+        // bytes of the text it takes to quote three of the part.
         let ends = [
             (&token[..40], 3),
             ("a\"b c-d", 3),

@@ -170,15 +170,12 @@ fn spelling(key: &str) -> Option<String> {
         .filter(|(beginning, _)| plain.starts_with(beginning))
         .max_by_key(|(beginning, _)| beginning.len())
         .map(|(beginning, section)| (section, plain[beginning.len()..].to_owned()));
-    let (mut section, rest) = exact.or_else(|| misspelled_beginning(key, beginnings))?;
-    let mut path = meant(section, &rest, key);
-    // `ROCKET_JOBQUEUE_URL` is about the queue's Redis.
-    if section == Section::JobQueue && !section.keys().any(|key| is_near(&rest, key.name)) {
-        let of_redis = rest.strip_prefix("redis").unwrap_or(&rest);
-        if let Some(key) = Section::Connection.keys().find(|key| letters(key.name) == of_redis) {
-            (section, path) = (Section::Connection, Some(key.name.to_owned()));
-        }
-    }
+    let (section, rest) = exact.or_else(|| misspelled_beginning(key, beginnings))?;
+    let (section, rest) = match connection_key(section, &rest) {
+        Some(rest) => (Section::Connection, rest),
+        None => (section, &*rest),
+    };
+    let path = meant(section, rest, key);
     let (variable, tables) = section.place().variable;
     let root = section.place().rocket.join(".");
     let tables = tables.iter().copied();
@@ -190,6 +187,15 @@ fn spelling(key: &str) -> Option<String> {
     let inner =
         parts.iter().rev().fold("…".to_owned(), |inner, part| format!("{{{part}={inner}}}"));
     Some(format!("{root}.{path} is set with {variable}='{inner}'"))
+}
+
+/// The key of the queue's Redis that a name of the queue's own table stands for:
+/// `ROCKET_JOBQUEUE_URL`, `ROCKET_JOBQUEUE_REDIS_PASSWORD`.
+fn connection_key(section: Section, rest: &str) -> Option<&str> {
+    let is_its_own = section.keys().any(|key| is_near(rest, key.name));
+    let rest = rest.strip_prefix("redis").unwrap_or(rest);
+    let is_of_redis = || Section::Connection.keys().any(|key| letters(key.name) == rest);
+    (section == Section::JobQueue && !is_its_own && is_of_redis()).then_some(rest)
 }
 
 /// The section of a name whose beginning is misspelled (`jobqueu_concurrency`), and what follows

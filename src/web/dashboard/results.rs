@@ -54,6 +54,22 @@ pub(crate) enum Order {
     Oldest,
 }
 
+impl Order {
+    /// The order with this name; without one, newest first.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for another name.
+    pub(crate) fn parse(name: Option<&str>) -> Result<Self, Error> {
+        match name {
+            None | Some("" | "newest") => Ok(Self::Newest),
+            Some("oldest") => Ok(Self::Oldest),
+            Some(found) => {
+                Err(Error::invalid(format!("sort: expected newest or oldest, found {found:?}")))
+            }
+        }
+    }
+}
+
 /// How many jobs there are of each value, the most frequent first.
 #[derive(Debug, Default)]
 pub(crate) struct Facets {

@@ -132,6 +132,11 @@ async fn a_list_shows_the_beginning_of_a_large_job_type() {
         let job = job.await.unwrap();
         queue.inspector().archive(&job.queue, &job.id).await.unwrap();
     }
+    // The first line of this one is empty, and its link must have a text.
+    let odd = queue.enqueue_raw("\nodd:type", None).queue("mail").await.unwrap();
+    let (_, list) = page(&client, "/ui/jobs").await;
+    let link = list.split(&format!("/ui/jobs/mail/{}\">", odd.id)).nth(1).unwrap();
+    assert!(link.split("</a>").next().unwrap().contains("odd:type"), "{list}");
     for path in ["/ui/jobs", "/ui/failures", "/ui/queues/mail?state=archived", "/ui"] {
         let (status, page) = page(&client, path).await;
         assert_eq!(status, 200, "{path}");

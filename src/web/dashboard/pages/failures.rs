@@ -17,7 +17,7 @@ use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::dashboard::failure::{common, fingerprint};
-use crate::web::dashboard::ui::parts::{empty, instant, is_linkable, short};
+use crate::web::dashboard::ui::parts::{empty, instant, is_linkable, short, short_type};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Deed, HtmlPage, NavPage, Reader, View};
@@ -168,7 +168,7 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
             false => html! { (sample) },
         };
         let cells = vec![
-            Cell::Value(html! { (short(job_type)) }),
+            Cell::Value(html! { (short_type(job_type)) }),
             Cell::Value(html! { (failure.count) }),
             Cell::Value(html! { (failure.versions.since().unwrap_or("–")) }),
             Cell::Value(instant(texts, now, failure.last)),

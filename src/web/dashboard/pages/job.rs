@@ -10,8 +10,6 @@
 //! so with status 404, since that is by far the most common reason. The timeline has what is
 //! stored, which for a job of a Go worker is only the last failure.
 
-use std::borrow::Cow;
-
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
@@ -21,7 +19,7 @@ use crate::job::JobState;
 use crate::time::Timestamp;
 use crate::trace::Trace;
 use crate::web::dashboard::ui::job_table::choice_value;
-use crate::web::dashboard::ui::parts::{asked, deed, fact, instant, question, short};
+use crate::web::dashboard::ui::parts::{asked, cut, deed, fact, instant, question, short};
 use crate::web::dashboard::ui::payload::{self, Part};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
@@ -32,7 +30,7 @@ use crate::web::dashboard::ui::{
 const MAX_HEADERS: usize = 100;
 
 /// How much of a header or another short text is shown, in characters.
-const MAX_HEADER_CHARS: usize = 1000;
+const MAX_TEXT_CHARS: usize = 1000;
 
 /// The job, or 404 with the usual reason: it has succeeded without retention.
 #[get("/ui/jobs/<name>/<id>?<done>&<edit>")]
@@ -50,7 +48,7 @@ async fn show(
     };
     match found.await {
         Ok(Some((info, reasons))) => {
-            let title = format!("{} {}", texts.job, cut(&info.record.job_type));
+            let title = format!("{} {}", texts.job, cut(&info.record.job_type, MAX_TEXT_CHARS));
             let content = html! {
                 (layout::notice(texts, done))
                 (detail(site, &info, &reasons, edit == Some("payload")))
@@ -117,7 +115,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
             }
         }))
         (fact(texts.explanation, html! {
-            @for reason in reasons { div { (cut(&(texts.reason)(reason))) } }
+            @for reason in reasons { div { (cut(&(texts.reason)(reason), MAX_TEXT_CHARS)) } }
         }))
         @if !info.failures.is_empty() {
             (fact(texts.failed_attempts, html! {
@@ -138,7 +136,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         @if info.expires.is_some() { (fact(texts.removed_at, time(info.expires))) }
         @if !job.timeout.is_zero() { (fact(texts.timeout, html! { ((texts.span)(job.timeout)) })) }
         @if job.deadline.is_some() { (fact(texts.deadline, time(job.deadline))) }
-        @if !job.group.is_empty() { (fact(texts.group, html! { (cut(&job.group)) })) }
+        @if !job.group.is_empty() { (fact(texts.group, html! { (cut(&job.group, MAX_TEXT_CHARS)) })) }
         @if let Some(version) = &info.version { (fact(texts.version, html! { (version) })) }
         @if info.losses > 0 { (fact(texts.workers_lost, html! { (info.losses) })) }
         @if let Some(trace) = Trace::of(&job.headers) {
@@ -154,7 +152,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
                 @if let Some(percent) = progress.percent() {
                     progress max="100" value=(percent) { (percent) "%" } " " (percent) "% "
                 }
-                (cut(&progress.message))
+                (cut(&progress.message, MAX_TEXT_CHARS))
             }))
         }
     }
@@ -172,7 +170,7 @@ fn timeline(texts: &Texts, now: Timestamp, info: &JobInfo) -> Markup {
                 (attempt_facts(texts, failure))
                 @let line = short(&failure.error);
                 @if line == failure.error { ": " code { (line) } } @else {
-                    details { summary { code { (line) } } pre.bad { (cut(&failure.error)) } }
+                    details { summary { code { (line) } } pre.bad { (cut(&failure.error, MAX_TEXT_CHARS)) } }
                 }
             },
         ));
@@ -314,11 +312,11 @@ fn edit(texts: &Texts, here: &str, payload: &[u8], asked: bool) -> Markup {
 fn headers(texts: &Texts, here: &str, info: &JobInfo) -> Markup {
     let headers = &info.record.headers;
     let more = headers.len() > MAX_HEADERS
-        || headers.iter().any(|(name, value)| name.len() + value.len() > MAX_HEADER_CHARS);
+        || headers.iter().any(|(name, value)| name.len() + value.len() > MAX_TEXT_CHARS);
     html! {
         div.card.facts { dl {
             @for (name, value) in headers.iter().take(MAX_HEADERS) {
-                (fact(&cut(name), html! { code { (cut(value)) } }))
+                (fact(&cut(name, MAX_TEXT_CHARS), html! { code { (cut(value, MAX_TEXT_CHARS)) } }))
             }
         } }
         @if more {
@@ -327,14 +325,6 @@ fn headers(texts: &Texts, here: &str, info: &JobInfo) -> Markup {
                 a href={ (here) "/headers" } download { (texts.download) }
             }
         }
-    }
-}
-
-/// The beginning of a text that is shown among others.
-fn cut(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(MAX_HEADER_CHARS) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => Cow::Borrowed(text),
     }
 }
 

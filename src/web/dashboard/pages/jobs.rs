@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::inspector::Filter;
 use crate::inspector::search::{Query, with_filter};
 use crate::web::dashboard::results::{Facets, MAX_PAGES, Order, SearchResult, search};
-use crate::web::dashboard::ui::parts::{grouped, is_linkable, short};
+use crate::web::dashboard::ui::parts::{grouped, is_linkable, short, short_type};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
     HtmlPage, NavPage, Reader, Texts, View, follow, job_table, layout, state,
@@ -47,19 +47,6 @@ impl JobsQuery<'_> {
             path.push_str(&format!("&page={page}"));
         }
         path
-    }
-}
-
-impl Order {
-    /// The order of this name; without one, newest first.
-    fn parse(text: Option<&str>) -> Result<Self, Error> {
-        match text {
-            None | Some("" | "newest") => Ok(Order::Newest),
-            Some("oldest") => Ok(Order::Oldest),
-            Some(found) => {
-                Err(Error::invalid(format!("sort: expected newest or oldest, found {found:?}")))
-            }
-        }
     }
 }
 
@@ -184,7 +171,7 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
         .map(|(one, jobs)| {
             let is_here = query.states.contains(one);
             let word = Some(one.as_str()).filter(|_| !is_here);
-            (to("state", word), is_here, state::state(texts, *one), *jobs)
+            (Some(to("state", word)), is_here, state::state(texts, *one), *jobs)
         })
         .collect();
     let queues: Vec<_> = facets
@@ -194,7 +181,7 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
             let printable = name.printable();
             let is_here = query.queues.iter().any(|queue| *queue == printable);
             let word = Some(&*printable).filter(|_| !is_here);
-            (to("queue", word), is_here, html! { (printable) }, *jobs)
+            (Some(to("queue", word)), is_here, html! { (printable) }, *jobs)
         })
         .collect();
     let types: Vec<_> = facets
@@ -203,8 +190,8 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
         .map(|(name, jobs)| {
             let is_here = query.filter.job_type.as_ref() == Some(name);
             let word = Some(name.as_str()).filter(|_| !is_here);
-            let to = if is_linkable(name) { to("type", word) } else { String::new() };
-            (to, is_here, html! { (short(name)) }, *jobs)
+            let to = is_linkable(name).then(|| to("type", word));
+            (to, is_here, html! { (short_type(name)) }, *jobs)
         })
         .collect();
     let errors: Vec<_> = facets
@@ -213,7 +200,7 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
         .map(|(common, jobs)| {
             let is_here = query.filter.error.as_ref() == Some(common);
             let word = Some(common.as_str()).filter(|_| !is_here);
-            (to("error", word), is_here, html! { (short(common)) }, *jobs)
+            (Some(to("error", word)), is_here, html! { (short(common)) }, *jobs)
         })
         .collect();
     let sampled = Some((facets.sample, facets.all));
@@ -233,7 +220,7 @@ fn facets(reader: &Reader, asked: &JobsQuery<'_>, query: &Query, facets: &Facets
 fn facet(
     texts: &Texts,
     label: &str,
-    values: &[(String, bool, Markup, u64)],
+    values: &[(Option<String>, bool, Markup, u64)],
     sampled: Option<(usize, bool)>,
 ) -> Markup {
     if values.is_empty() {
@@ -245,7 +232,7 @@ fn facet(
             @if let Some((sample, false)) = sampled { p.hint { ((texts.of_the_first)(sample)) } }
             ul {
                 @for (to, is_here, label, jobs) in values.iter().take(MAX_VALUES) {
-                    li { a href=[Some(to).filter(|to| !to.is_empty())] aria-current=[is_here.then_some("true")] {
+                    li { a href=[to.as_deref()] aria-current=[is_here.then_some("true")] {
                         span.value { (label) } " " span.count { (grouped(*jobs)) }
                     } }
                 }

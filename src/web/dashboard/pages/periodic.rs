@@ -11,7 +11,7 @@ use crate::job::JobId;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::FormBody;
-use crate::web::dashboard::ui::parts::{button, empty, instant, short};
+use crate::web::dashboard::ui::parts::{button, empty, instant, short_type};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, View, layout};
@@ -56,7 +56,7 @@ fn list(reader: &Reader, now: Timestamp, periodic: &[PeriodicJobInfo]) -> Markup
             Cell::Value(instant(texts, now, periodic.prev)),
             Cell::Button(button(texts, &run, Deed::RunPeriodic)),
         ];
-        Row::new(html! { (short(&periodic.job_type)) }, cells)
+        Row::new(html! { (short_type(&periodic.job_type)) }, cells)
     };
     table(TableKind::Plain, texts.job_type, &columns, &periodic.iter().map(row).collect::<Vec<_>>())
 }

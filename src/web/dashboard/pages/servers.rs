@@ -18,7 +18,9 @@ use crate::job::QueueName;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::parts::{asked, button, empty, instant, job_link, question, short};
+use crate::web::dashboard::ui::parts::{
+    asked, button, empty, instant, job_link, question, short_type,
+};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Act, Deed, HtmlPage, NavPage, Reader, Texts, View, layout};
@@ -99,7 +101,7 @@ fn process(reader: &Reader, here: &str, now: Timestamp, server: &ServerInfo) -> 
                     @for job in &server.running {
                         li {
                             (job_link(reader, &job.queue, &job.id, html! {
-                                (short(&job.job_type)) " " code { (job.id) }
+                                (short_type(&job.job_type)) " " code { (job.id) }
                             }))
                             " " (instant(texts, now, job.started))
                         }

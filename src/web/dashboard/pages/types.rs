@@ -16,7 +16,7 @@ use crate::inspector::{JobTypeDetail, JobTypeSummary, TypeFigures, TypePoint, Ty
 use crate::job::TypeAttempt;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::charts::{Bar, bars, clock};
-use crate::web::dashboard::ui::parts::{empty, instant, job_link, short};
+use crate::web::dashboard::ui::parts::{empty, instant, job_link, short, short_type};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Site, Texts, View};
@@ -116,7 +116,7 @@ fn type_table(reader: &Reader, types: &[JobTypeSummary]) -> Markup {
     ];
     let row = |one: &JobTypeSummary| {
         let head = html! {
-            a href={ (reader.base) "/ui/types/" (escaped(&one.job_type)) } { (short(&one.job_type)) }
+            a href={ (reader.base) "/ui/types/" (escaped(&one.job_type)) } { (short_type(&one.job_type)) }
         };
         let (hour, days) = (&one.last_hour, &one.last_14_days);
         let cells = vec![

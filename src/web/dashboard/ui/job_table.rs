@@ -4,9 +4,11 @@
 //! A corrupt entry is a row that names the corruption, so that it can be selected and deleted like a
 //! job. Each column has a key, by which the script hides those that a reader does not want.
 
+use std::borrow::Cow;
+
 use maud::{Markup, html};
 
-use super::parts::{instant, job_link, short};
+use super::parts::{cut, instant, job_link, short, short_type};
 use super::reader::escaped;
 use super::state;
 use super::table::{Cell, Column, Row, TableKind, keyed};
@@ -101,7 +103,7 @@ fn head(reader: &Reader, row: &JobRow, form: Option<&str>) -> Markup {
     let queue = queue_of(row);
     let name = match row {
         JobRow::Job(info) if !info.record.job_type.is_empty() => {
-            html! { (short(&info.record.job_type)) }
+            html! { (short_type(&info.record.job_type)) }
         }
         JobRow::Job(_) | JobRow::Corrupt(_) => html! { code { (row.id()) } },
     };
@@ -153,17 +155,17 @@ fn id(id: &str) -> Markup {
 /// left out; values stay as they are written.
 fn beginning(payload: &[u8]) -> String {
     // A character has at most four bytes, and white space is left out.
-    let cut = &payload[..payload.len().min(8 * MAX_PAYLOAD_CHARS)];
-    let text = String::from_utf8_lossy(cut);
+    let begin = &payload[..payload.len().min(8 * MAX_PAYLOAD_CHARS)];
+    let text = String::from_utf8_lossy(begin);
     let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
     let inner = match text.trim().strip_prefix('{') {
         Some(fields) => named(fields.strip_suffix('}').unwrap_or(fields)),
         None => text.split_whitespace().collect::<Vec<_>>().join(" "),
     };
-    match inner.char_indices().nth(MAX_PAYLOAD_CHARS) {
-        Some((end, _)) => format!("{}…", &inner[..end]),
-        None if cut.len() < payload.len() => format!("{inner}…"),
-        None => inner,
+    match cut(&inner, MAX_PAYLOAD_CHARS) {
+        Cow::Owned(shown) => shown,
+        Cow::Borrowed(_) if begin.len() < payload.len() => format!("{inner}…"),
+        Cow::Borrowed(_) => inner,
     }
 }
 

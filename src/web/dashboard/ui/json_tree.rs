@@ -7,6 +7,8 @@
 use maud::{Markup, html};
 use serde::de::IgnoredAny;
 
+use super::parts::cut;
+
 /// Maximum nodes of a tree.
 const MAX_NODES: usize = 2_000;
 
@@ -139,13 +141,13 @@ impl<'a> Reader<'a> {
 
 /// A line with its value, or a branch. The path tells the script which branches are open.
 fn draw(name: Option<&str>, node: &Node<'_>, path: &str, depth: usize) -> Markup {
-    let label = html! { @if let Some(name) = name { span.key { (cut(name)) } ": " } };
+    let label = html! { @if let Some(name) = name { span.key { (cut(name, MAX_CHARS)) } ": " } };
     let brackets = if matches!(node, Node::List(_)) { ("[", "]") } else { ("{", "}") };
     let inner = |nth: usize| format!("{path}/{nth}");
     html! {
         li {
             @match node {
-                Node::Plain(text) => { (label) code { (cut(text)) } }
+                Node::Plain(text) => { (label) code { (cut(text, MAX_CHARS)) } }
                 one if one.len() == 0 => { (label) code { (brackets.0) (brackets.1) } }
                 one => {
                     details open[depth < OPEN_DEPTH && one.len() <= MAX_OPEN] data-key=(path) {
@@ -171,13 +173,6 @@ fn draw(name: Option<&str>, node: &Node<'_>, path: &str, depth: usize) -> Markup
 /// A key without its own quotes.
 fn unquoted(key: &str) -> &str {
     key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Relative times are right when the page is made; the script refreshes a page at least every 30 s.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use maud::{Markup, html};
@@ -130,10 +131,20 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// The first line of an error, at most 100 characters of it.
 pub(crate) fn short(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(MAX_LINE_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
+    cut(text.lines().next().unwrap_or_default(), MAX_LINE_CHARS).into_owned()
+}
+
+/// The beginning of a job type in a list, at most 100 characters of it. Not its first line, which
+/// may be empty and would leave a link without a text.
+pub(crate) fn short_type(job_type: &str) -> Cow<'_, str> {
+    cut(job_type, MAX_LINE_CHARS)
+}
+
+/// The beginning of a foreign text that is shown among others, with an ellipsis if that is not all.
+pub(crate) fn cut(text: &str, most_chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most_chars) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 
