@@ -172,6 +172,35 @@ async fn all_who_wait_or_follow_share_one_look_and_end_with_their_clients() {
     assert!(answer.contains("application/json"), "{answer}");
 }
 
+/// Clients come back at one moment when a server has started again. Jobs would start later each
+/// time when all of them are written to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_came_at_one_moment_are_not_written_to_at_one_moment() {
+    let site = Site::open().await;
+    let job = site.queue.enqueue(Large("x".to_owned())).await.unwrap();
+    let link = site.queue.status_link(&job.queue, &job.id, Duration::from_secs(600));
+    let events = format!("{BASE}/jobs/default/{}/events", job.id);
+    // What a heartbeat is: a chunk with a space, and an empty comment.
+    for (path, beat) in [(format!("{link}?wait=60"), "\r\n \r\n"), (events, "\n:\n")] {
+        let third_beat = async |mut stream: TcpStream| {
+            let (mut heard, mut piece) = (String::new(), [0; 1024]);
+            while heard.matches(beat).count() < 3 {
+                let read = stream.read(&mut piece).await.unwrap();
+                assert!(read > 0, "{path}: {heard}");
+                heard.push_str(&String::from_utf8_lossy(&piece[..read]));
+            }
+            Instant::now()
+        };
+        let mut streams = Vec::new();
+        for _ in 0..40 {
+            streams.push(site.ask(&path).await);
+        }
+        let beats = futures_util::future::join_all(streams.into_iter().map(third_beat)).await;
+        let spread = *beats.iter().max().unwrap() - *beats.iter().min().unwrap();
+        assert!(spread > Duration::from_millis(400), "{path}: all within {spread:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_large_jobs_or_of_many_queues_stays_small() {
     let site = Site::open().await;

@@ -50,8 +50,15 @@ const SLOT_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(2), Duration::f
 /// How far apart streams send what they learn at the same time.
 const SPREAD_PER_STREAM: Duration = Duration::from_millis(1);
 
-/// Interval of a stream's heartbeats, which also detect that the client has gone.
-pub(super) const STREAM_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Mean interval of a stream's heartbeats, which also detect that the client has gone.
+const STREAM_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time until a stream's next heartbeat: half to one and a half of the mean, at random. Clients
+/// that came at one moment, as after a restart, would otherwise be written to at one moment of each
+/// second, and jobs would start later then.
+pub(super) fn next_heartbeat() -> Duration {
+    STREAM_HEARTBEAT_INTERVAL.mul_f64(0.5 + Chance::system().share())
+}
 
 /// The shared reads of a process.
 pub(crate) struct Looks {

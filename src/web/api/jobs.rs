@@ -24,7 +24,7 @@ use crate::job::{JobId, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{JsonResult, NoContent, Param, Refused, number, place, queue_name};
 use crate::web::guards::{ViewAccess, ViewRight};
-use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
+use crate::web::looks::{FollowedJob, Follower, Look, has_ended, next_heartbeat};
 use crate::web::peers::Peer;
 use crate::web::unbuffered::Unbuffered;
 
@@ -142,7 +142,7 @@ impl<'r> Responder<'r, 'r> for FollowResponse {
             }
             yield Event::data("").event("end");
         };
-        Unbuffered(events.heartbeat(STREAM_HEARTBEAT_INTERVAL)).respond_to(request)
+        Unbuffered(events.heartbeat(next_heartbeat())).respond_to(request)
     }
 }
 

@@ -6,7 +6,7 @@
 //! so the holder of a link learns nothing about other jobs.
 //!
 //! What may surprise. Without `jobqueue.status_key` each process has a random key, so links of
-//! one process are unknown to the others and after a restart. A wait sends a space each second:
+//! one process are unknown to the others and after a restart. A wait sends a space about each second:
 //! it means nothing in JSON, and fails once the client has gone, which frees the slot of the
 //! wait.
 
@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::jobs::MAX_WAIT_SECONDS;
 use crate::web::api::{Param, Refused, number};
-use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
+use crate::web::looks::{FollowedJob, Follower, Look, has_ended, next_heartbeat};
 use crate::web::proxy::forwarded;
 
 /// Begins every signed text, so that a signature made for another purpose is not valid here.
@@ -207,7 +207,7 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
                 tokio::select! {
                     biased;
                     ended = &mut ended => break ended,
-                    () = tokio::time::sleep(STREAM_HEARTBEAT_INTERVAL) => yield b" ".to_vec(),
+                    () = tokio::time::sleep(next_heartbeat()) => yield b" ".to_vec(),
                 }
             };
             // The response has begun, so if the store is away it is the last known status.
