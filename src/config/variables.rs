@@ -193,9 +193,12 @@ fn spelling(key: &str) -> Option<String> {
 /// `ROCKET_JOBQUEUE_URL`, `ROCKET_JOBQUEUE_REDIS_PASSWORD`.
 fn connection_key(section: Section, rest: &str) -> Option<&str> {
     let is_its_own = section.keys().any(|key| is_near(rest, key.name));
-    let rest = rest.strip_prefix("redis").unwrap_or(rest);
-    let is_of_redis = || Section::Connection.keys().any(|key| letters(key.name) == rest);
-    (section == Section::JobQueue && !is_its_own && is_of_redis()).then_some(rest)
+    let mut keys = Section::Connection.keys();
+    let (rest, is_known) = match rest.strip_prefix("redis") {
+        Some(rest) => (rest, keys.any(|key| is_near(rest, key.name))),
+        None => (rest, keys.any(|key| letters(key.name) == rest)),
+    };
+    (section == Section::JobQueue && !is_its_own && is_known).then_some(rest)
 }
 
 /// The section of a name whose beginning is misspelled (`jobqueu_concurrency`), and what follows

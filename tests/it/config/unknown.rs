@@ -167,6 +167,11 @@ fn a_key_given_twice_is_warned_of_with_both_lines_and_the_last_one_counts() {
     "hush",
     "databases.jobqueue.password is set with ROCKET_DATABASES='{jobqueue={password=…}}'"
 )]
+#[case::of_redis_misspelled(
+    "jobqueue_redis_passwrd",
+    "hush",
+    "databases.jobqueue.password is set with ROCKET_DATABASES='{jobqueue={password=…}}'"
+)]
 #[case::whole_database(
     "databases_jobqueue",
     "{url=\"redis://:hush@h\"}",
